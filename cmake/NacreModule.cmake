@@ -1,0 +1,57 @@
+# nacre_module(NAME x [CORE] SOURCES a.cpp... [DEPENDS y z] [LIBRARIES fmt::fmt] [TESTS a_test.cpp...] [FUZZ b_fuzz.cpp...])
+#
+# Makes the static library nacre_x (headers are included as "x/header.hpp"), its unit tests in one
+# program nacre_x_test, and one libFuzzer program per FUZZ file. A CORE module is compiled a second
+# time with the freestanding flags of the bare-metal build, so that a hosted include in it breaks
+# the build at once; and it never touches vector registers, because the `soft` engine calls it
+# while they hold the guest's values.
+set(NACRE_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Werror)
+set(NACRE_CORE_FLAGS -fno-exceptions -fno-rtti -mgeneral-regs-only)
+set(NACRE_FREESTANDING_FLAGS -ffreestanding -fno-exceptions -fno-rtti -mno-red-zone -mgeneral-regs-only
+    -fno-pie -mcmodel=kernel -fno-stack-protector -fno-threadsafe-statics)
+
+function(nacre_module)
+  cmake_parse_arguments(M "CORE" "NAME" "SOURCES;DEPENDS;LIBRARIES;TESTS;TEST_DEPENDS;FUZZ" ${ARGN})
+  set(target nacre_${M_NAME})
+  set(depends ${M_DEPENDS})
+  list(TRANSFORM depends PREPEND nacre_)
+  set(test_depends ${M_TEST_DEPENDS})
+  list(TRANSFORM test_depends PREPEND nacre_)
+  if(M_SOURCES)
+    add_library(${target} STATIC ${M_SOURCES})
+    set(scope PUBLIC)
+    target_compile_options(${target} PRIVATE ${NACRE_WARNINGS})
+    if(M_CORE)
+      target_compile_options(${target} PRIVATE ${NACRE_CORE_FLAGS})
+    endif()
+  else()
+    add_library(${target} INTERFACE)
+    set(scope INTERFACE)
+  endif()
+  target_include_directories(${target} ${scope} ${CMAKE_SOURCE_DIR}/src)
+  target_link_libraries(${target} ${scope} ${depends} ${M_LIBRARIES})
+
+  if(M_CORE AND M_SOURCES AND NACRE_FREESTANDING)
+    add_library(${target}_freestanding STATIC ${M_SOURCES})
+    target_include_directories(${target}_freestanding PRIVATE ${CMAKE_SOURCE_DIR}/src)
+    # The sanitizers of a preset are for the hosted build; the freestanding one has no runtime for them.
+    target_compile_options(${target}_freestanding PRIVATE ${NACRE_WARNINGS} ${NACRE_FREESTANDING_FLAGS}
+                           -fno-sanitize=all)
+  endif()
+
+  if(NACRE_TESTS AND M_TESTS)
+    add_executable(${target}_test ${M_TESTS})
+    target_compile_options(${target}_test PRIVATE ${NACRE_WARNINGS})
+    target_link_libraries(${target}_test PRIVATE ${target} ${test_depends} GTest::gtest_main GTest::gmock)
+    gtest_discover_tests(${target}_test TEST_PREFIX ${M_NAME}. DISCOVERY_TIMEOUT 60)
+  endif()
+  if(NACRE_FUZZ)
+    foreach(source ${M_FUZZ})
+      get_filename_component(fuzz ${source} NAME_WE)
+      add_executable(${fuzz} ${source})
+      target_compile_options(${fuzz} PRIVATE ${NACRE_WARNINGS} -fsanitize=fuzzer)
+      target_link_options(${fuzz} PRIVATE -fsanitize=fuzzer)
+      target_link_libraries(${fuzz} PRIVATE ${target} ${test_depends})
+    endforeach()
+  endif()
+endfunction()

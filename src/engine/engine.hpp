@@ -1,0 +1,39 @@
+// The engine interface: what runs guest instructions. One object per vCPU. Engines that execute in
+// user space (interp, soft) reach devices through cpu::Platform themselves, so the reasons to come back
+// are few; kvm turns its exits into the same Platform calls.
+#pragma once
+
+#include "base/result.hpp"
+#include "cpu/platform.hpp"
+#include "cpu/state.hpp"
+
+namespace nacre::engine {
+
+enum class ExitReason : u8 {
+  Kicked,    // kick() was called, or an interrupt became deliverable: look around and call run() again
+  Halted,    // HLT, or an activity other than Running: sleep until an event is pending
+  Shutdown,  // triple fault
+  Failed,    // the engine cannot go on; error says why
+};
+
+struct Exit {
+  ExitReason reason = ExitReason::Kicked;
+  Error error;  // Failed only
+};
+
+class Vcpu {
+ public:
+  virtual ~Vcpu() = default;
+
+  // Runs until something outside the processor is needed. Only from the owning thread. Delivers
+  // pending NMIs and external interrupts by itself when the guest can take them.
+  virtual Exit run() = 0;
+  // Makes run() return soon, once. Any thread, async-signal-safe.
+  virtual void kick() = 0;
+  // The architectural state, complete and current while run() is not executing. Changes made to it
+  // take effect on the next run(); call state_changed() after making any.
+  virtual cpu::State& state() = 0;
+  virtual void state_changed() = 0;
+};
+
+}  // namespace nacre::engine
