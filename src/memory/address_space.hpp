@@ -5,6 +5,7 @@
 #pragma once
 
 #include "base/address.hpp"
+#include "base/bits.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
 
@@ -29,11 +30,11 @@ enum class RegionKind : u8 { Ram, Rom, Mmio };
 
 struct Region {
   GuestPhysical base;
-  u64 size = 0;                   // bytes; a multiple of the page size
+  u64 size = 0;  // bytes; a multiple of the page size
   RegionKind kind = RegionKind::Ram;
-  u8* host = nullptr;             // Ram, Rom: where its first byte is mapped
-  u8* page_flags = nullptr;       // Ram: one byte a page, else null
-  MmioHandler* handler = nullptr; // Mmio
+  u8* host = nullptr;              // Ram, Rom: where its first byte is mapped
+  u8* page_flags = nullptr;        // Ram: one byte a page, else null
+  MmioHandler* handler = nullptr;  // Mmio
 
   [[nodiscard]] bool contains(GuestPhysical address) const {
     return address >= base && address - base < size;
