@@ -4,6 +4,8 @@
 #pragma once
 
 #include "base/types.hpp"
+#include "x86/feature.hpp"
+#include "x86/operation.hpp"
 #include "x86/registers.hpp"
 
 namespace nacre::x86 {
@@ -81,6 +83,8 @@ struct Operand {
 };
 
 // What kind of thing an instruction does to the machine; says how the translator must treat it.
+// X87, Sse and Avx are copied like Plain when the operation is X87, Mmx, Emms, Vector, Ldmxcsr, Stmxcsr
+// or Vzero*; the others (VectorMasked, Gather, VectorCompress …) touch less memory than their width says.
 enum class Class : u8 {
   Invalid,    // raises #UD
   Plain,      // unprivileged; all it does is to its explicit operands, `implicit` GPRs and flags:
@@ -94,13 +98,19 @@ enum class Class : u8 {
   Call,       // near call rel / r/m
   Return,     // near ret
   FarBranch,  // far jmp, call, ret, int, iret
-  String,     // movs, stos, lods, scas, cmps
+  String,     // memory that no ModRM names: movs, stos, lods, scas, cmps; xlat, maskmov
   PortIo,     // in, out, ins, outs
   SystemCall, // syscall, sysret, sysenter, sysexit
-  System,     // everything else that reads or writes state beyond GPRs and flags, or is privileged
+  System,     // everything else that reads or writes state beyond GPRs and flags, or is privileged;
+              // what shows the host (rdtsc, rdrand); memory of irregular size (fxsave, xsave, fldenv)
 };
 
-enum class Operation : u16;  // one value a mnemonic: x86/operation.hpp (generated from the table's rows)
+// How an EVEX memory operand scales its 8-bit displacement, and whether it may be a broadcast.
+// SDM vol. 2, tables 2-34 and 2-35.
+enum class Tuple : u8 {
+  None, Full, Half, FullMem, Scalar, Scalar1, Scalar2, Fixed1, Fixed2, Tuple2, Tuple4, Tuple8, HalfMem,
+  QuarterMem, EighthMem, Mem128, Movddup,
+};
 
 struct OpcodeInfo {
   const char* name = nullptr;  // mnemonic in lower case
@@ -109,12 +119,13 @@ struct OpcodeInfo {
   Operand operands[4];         // in Intel order: destination first
   u16 implicit_read = 0;       // mask of GPRs read beyond the explicit operands (bit RAX, RCX, …)
   u16 implicit_written = 0;
-  u32 flags_tested = 0;        // Rflags bits read
+  u32 flags_tested = 0;        // Rflags bits read; Jcc, Setcc, Cmovcc: see flags_tested() below
   u32 flags_written = 0;       // Rflags bits changed, set, cleared or left undefined
   u32 flags_undefined = 0;     // those of flags_written that the manual leaves undefined
   u32 attributes = 0;          // OpcodeAttribute bits
-  u8 feature = 0;              // x86::Feature (cpuid condition), 0 = always there
-  u8 fixed = 0;                // SegmentFixed: the SegmentIndex; int3: 3
+  Feature feature = Feature::Base;  // cpuid condition
+  u8 fixed = 0;                // SegmentFixed, lds …: the SegmentIndex; int3: 3, int1: 1, into: 4
+  Tuple tuple = Tuple::None;   // EVEX
 };
 
 struct OpcodeAttribute {
@@ -132,6 +143,15 @@ struct OpcodeAttribute {
   static constexpr u32 rep_allowed = 1 << 11;
   static constexpr u32 no_vex_l1 = 1 << 12;       // #UD with VEX.L = 1
   static constexpr u32 vvvv_unused = 1 << 13;     // #UD unless vvvv is 1111b
+  static constexpr u32 mod_ignored = 1 << 14;     // mov cr/dr: the register form whatever ModRM.mod says
+  static constexpr u32 not_in_real = 1 << 15;     // encoding that real and V86 mode do not know (VEX, EVEX)
+  static constexpr u32 repne_allowed = 1 << 16;   // cmps, scas
+  static constexpr u32 mask_allowed = 1 << 17;    // EVEX.aaa may be other than 0
+  static constexpr u32 mask_required = 1 << 18;   // … must be (gathers, scatters)
+  static constexpr u32 zeroing_allowed = 1 << 19;
+  static constexpr u32 rounding_allowed = 1 << 20;    // EVEX.b on a register form: static rounding
+  static constexpr u32 suppress_allowed = 1 << 21;    // … only {sae}
+  static constexpr u32 broadcast_allowed = 1 << 22;   // EVEX.b on a memory form
 };
 
 inline constexpr u8 kNoRegister = 0xff;
@@ -171,7 +191,7 @@ struct Instruction {
   u8 base = kNoRegister;        // GPR, kRipBase, or none
   u8 index = kNoRegister;       // GPR (Vsib: vector register), or none
   u8 scale = 0;                 // shift: 0 to 3
-  i64 displacement = 0;         // sign-extended; EVEX disp8*N already scaled
+  i64 displacement = 0;         // sign-extended; EVEX disp8*N already scaled; moffs: zero-extended
 
   u64 immediate = 0;            // extended to 64 bits as the row says
   u16 immediate2 = 0;           // enter's level, a far pointer's selector, extrq/insertq's second byte
@@ -211,5 +231,28 @@ unsigned operand_bytes(const Instruction& instruction, Width width);
 
 // The memory operand of the instruction (explicit ModRM or moffs one), or null.
 const Operand* memory_operand(const Instruction& instruction);
+// Bytes it has: like operand_bytes of it, but one element when it is an EVEX broadcast.
+unsigned memory_bytes(const Instruction& instruction);
+
+// Masks of the general registers whose value before the instruction matters (operands, address
+// registers, implicit ones, rCX under a rep prefix; a partial write of 1 or 2 bytes reads too) and of
+// those that it may change. AH … BH count as RAX … RBX.
+u16 gprs_read(const Instruction& instruction);
+u16 gprs_written(const Instruction& instruction);
+
+// Rflags bits read: those of the row, or of the condition in the opcode.
+u32 flags_tested(const Instruction& instruction);
+// The ones that condition 0..15 (low bits of the opcode of jcc, setcc, cmovcc) reads. SDM vol. 1, B.
+u32 condition_flags(unsigned condition);
+
+// The general register that an 8-bit operand numbered `number` means: without REX, 4..7 are AH, CH, DH, BH.
+struct ByteRegister {
+  u8 index;
+  bool high;
+};
+constexpr ByteRegister byte_register(const Instruction& instruction, u8 number) {
+  const bool high = instruction.encoding == Encoding::Legacy && instruction.rex == 0 && number >= 4 && number < 8;
+  return {static_cast<u8>(high ? number - 4 : number), high};
+}
 
 }  // namespace nacre::x86
