@@ -1,0 +1,45 @@
+// Where things are in the guest-physical address space and in the port space of this PC. One place, so
+// that the memory map, the tables told to the guest and the loaders cannot disagree. Freestanding.
+#pragma once
+
+#include "base/types.hpp"
+
+namespace nacre::board {
+
+// RAM below 4 GiB ends at the hole at the latest; the rest follows from 4 GiB on.
+inline constexpr u64 kLowRamLimit = 3 * kGiB;
+inline constexpr u64 kHighRamBase = 4 * kGiB;
+inline constexpr u64 kMinMemory = 2 * kMiB;
+inline constexpr u64 kMaxMemory = u64{1} << 40;
+
+// The first mebibyte: conventional memory, the extended BIOS data area, the VGA window (not RAM here),
+// and what a PC's BIOS would fill, which holds our ACPI tables. ACPI 6.4, 5.2.5.1.
+inline constexpr u64 kEbdaBase = 0x9fc00;
+inline constexpr u64 kVgaHole = 0xa0000;
+inline constexpr u64 kShadowBase = 0xc0000;  // RAM again from here to 1 MiB
+inline constexpr u64 kTablesBase = 0xe0000;  // RSDP first, then the other tables
+inline constexpr u64 kTablesBytes = 0x20000;
+
+// The hole below 4 GiB.
+inline constexpr u64 kPciWindowBase = kLowRamLimit;  // for BARs, up to the ECAM window …
+inline constexpr u64 kEcamBase = 0xe0000000;         // … 256 buses of 1 MiB
+inline constexpr u64 kEcamBytes = 256 * kMiB;
+inline constexpr u64 kPciWindow2Base = 0xf0000000;  // … and from there to the chips
+inline constexpr u64 kIoApicBase = 0xfec00000;
+inline constexpr u64 kLocalApicBase = 0xfee00000;
+static_assert(kEcamBase + kEcamBytes == kPciWindow2Base);
+static_assert(kEcamBase % kEcamBytes == 0);
+
+// Ports.
+inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPort61 = 0x61, kPortCmos = 0x70,
+                     kPortPost = 0x80, kPortPicSlave = 0xa0, kPortDebugConsole = 0xe9, kPortDebugExit = 0xf4,
+                     kPortCom1 = 0x3f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8, kPortReset = 0xcf9,
+                     kPortPciData = 0xcfc;
+// The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.
+inline constexpr u16 kPortPm1Event = 0x600, kPortPm1Control = 0x604, kPortPmTimer = 0x608;
+
+// Interrupt lines (ISA numbers; they are also the GSIs, but for 0, which is IOAPIC pin 2).
+inline constexpr unsigned kIrqTimer = 0, kIrqKeyboard = 1, kIrqCom1 = 4, kIrqRtc = 8, kIrqSci = 9,
+                          kIrqMouse = 12;
+
+}  // namespace nacre::board
