@@ -1,0 +1,43 @@
+// Ports for tests and for people who debug a boot: exit with a status (f4h), a console without
+// registers (e9h), power-on self-test codes (80h). Conventions of emulators, not of hardware, except 80h.
+// Freestanding; all calls under the board's lock.
+#pragma once
+
+#include "base/types.hpp"
+#include "device/ports.hpp"
+
+namespace nacre::device {
+
+// Writing v ends the machine with status (v << 1) | 1, so that 0 stays "powered off".
+class DebugExit {
+ public:
+  explicit DebugExit(PowerSink& power) : power_(power) {}
+  [[nodiscard]] u32 read() const { return 0; }
+  void write(u32 value) { power_.debug_exit((value << 1) | 1); }
+
+ private:
+  PowerSink& power_;
+};
+
+// Reading gives e9h: the guest sees that the console is there.
+class DebugConsole {
+ public:
+  explicit DebugConsole(ByteSink& output) : output_(output) {}
+  [[nodiscard]] u8 read() const { return 0xe9; }
+  void write(u8 value) { output_.put(value); }
+
+ private:
+  ByteSink& output_;
+};
+
+// Port 80h: remembers the last code; Linux also uses it as a delay.
+class PostPort {
+ public:
+  [[nodiscard]] u8 read() const { return code_; }
+  void write(u8 value) { code_ = value; }
+
+ private:
+  u8 code_ = 0;
+};
+
+}  // namespace nacre::device

@@ -1,0 +1,28 @@
+// The outlets of simple devices: where bytes go, and who hears that the machine shall stop.
+// Freestanding; called under the board's lock.
+#pragma once
+
+#include "base/types.hpp"
+
+namespace nacre::device {
+
+class ByteSink {
+ public:
+  virtual void put(u8 byte) = 0;
+
+ protected:
+  ~ByteSink() = default;
+};
+
+// Decisions about the whole machine. Requests: the instruction that caused one completes first.
+class PowerSink {
+ public:
+  virtual void power_off() = 0;          // ACPI S5
+  virtual void reset() = 0;              // reset port, keyboard controller pulse
+  virtual void debug_exit(u32 status) = 0;
+
+ protected:
+  ~PowerSink() = default;
+};
+
+}  // namespace nacre::device
