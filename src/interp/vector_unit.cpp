@@ -1,0 +1,282 @@
+#include "interp/vector_unit.hpp"
+
+#include "base/copy.hpp"
+#include "interp/vector_encode.hpp"
+#include "interp/vector_entry.hpp"
+#include "interp/vector_gather.hpp"
+
+namespace nacre::interp {
+namespace {
+
+using cpu::XsaveLayout;
+using x86::Instruction;
+using x86::Operation;
+using Kind = VectorResult::Kind;
+
+constexpr usize kStubBytes = 32;
+constexpr u8 kStubEnd[] = {0xff, 0x64, 0x24, 0x08};  // jmp *8(%rsp)
+constexpr unsigned kMaxOperand = 128;                // fnsave: 108
+static_assert(EncodedInstruction::kCapacity + sizeof kStubEnd <= kStubBytes);
+
+// PKRU would change what the host itself may access, and no instruction here uses it.
+constexpr u64 kLoadable = ~u64{cpu::Xcr0::PKRU};
+
+template <typename T>
+T load(const u8* from) {
+  T value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
+}
+template <typename T>
+void store(u8* to, T value) {
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+// Bits that MXCSR may have on this processor. SDM vol. 1, 11.6.6.
+u32 host_mxcsr_mask() {
+  alignas(16) u8 image[512] = {};
+  asm volatile("fxsave64 %0" : "=m"(image));
+  const u32 mask = load<u32>(image + XsaveLayout::kMxcsrMask);
+  return mask == 0 ? 0xffbf : mask;
+}
+
+// Makes an image that XRSTOR takes without a fault, whatever a snapshot or a guest put there.
+void sanitize(u8* xsave, u64 components, u32 mxcsr_mask) {
+  u8* mxcsr = xsave + XsaveLayout::kMxcsr;
+  store(mxcsr, load<u32>(mxcsr) & mxcsr_mask);
+  u8* bv = xsave + XsaveLayout::kXstateBv;
+  store(bv, load<u64>(bv) & components);
+  for (usize i = XsaveLayout::kXcompBv; i < XsaveLayout::kHeaderEnd; i += 8) store(xsave + i, u64{0});
+}
+
+// x87 environment and state images. SDM vol. 1, figures 8-9 to 8-12.
+unsigned environment_bytes(const Instruction& instruction) {
+  const bool wide = instruction.operand_size != 2;
+  switch (instruction.info->operation) {
+    case Operation::Fldenv:
+    case Operation::Fnstenv: return wide ? 28 : 14;
+    case Operation::Fnsave:
+    case Operation::Frstor: return wide ? 108 : 94;
+    default: return 0;
+  }
+}
+
+unsigned operand_size_of(const Instruction& instruction) {
+  const unsigned environment = environment_bytes(instruction);
+  return environment != 0 ? environment : memory_bytes(instruction);
+}
+
+bool is_masked(const Instruction& instruction) {
+  switch (instruction.info->operation) {
+    case Operation::VectorMasked:
+    case Operation::VectorCompress:
+    case Operation::VectorExpand: return true;
+    default: return instruction.encoding == x86::Encoding::Evex && instruction.mask != 0;
+  }
+}
+
+bool is_whole_image(Operation operation) {
+  switch (operation) {
+    case Operation::Fxsave:
+    case Operation::Fxrstor:
+    case Operation::Xsave:
+    case Operation::Xsaveopt:
+    case Operation::Xsavec:
+    case Operation::Xsaves:
+    case Operation::Xrstor:
+    case Operation::Xrstors: return true;
+    default: return false;
+  }
+}
+
+}  // namespace
+
+VectorUnit::VectorUnit(const VectorPages& pages, const cpu::XsaveLayout& layout)
+    : pages_(pages), layout_(layout), mxcsr_mask_(host_mxcsr_mask()) {
+  fill_bytes(pages_.stubs_writable, 0xcc, pages_.stub_bytes);
+}
+
+bool VectorUnit::is_stub(u64 address) const {
+  const u64 start = reinterpret_cast<u64>(pages_.stubs_executable);
+  return address >= start && address - start < pages_.stub_bytes;
+}
+
+bool VectorUnit::recover(u64& rip, u8 vector) {
+  if (!is_stub(rip)) return false;
+  fault_ = vector;
+  rip = reinterpret_cast<u64>(&nacre_vector_exit[0]);
+  return true;
+}
+
+// The stubs are a direct-mapped cache keyed by their own bytes.
+const u8* VectorUnit::stub_for(const EncodedInstruction& encoded) {
+  u64 hash = 0xcbf29ce484222325;  // FNV-1a
+  for (unsigned i = 0; i < encoded.length; ++i) hash = (hash ^ encoded.bytes[i]) * 0x100000001b3;
+  const usize slot = static_cast<usize>(hash >> 20) % (pages_.stub_bytes / kStubBytes) * kStubBytes;
+
+  u8 wanted[kStubBytes];
+  unsigned length = 0;
+  for (; length < encoded.length; ++length) wanted[length] = encoded.bytes[length];
+  for (const u8 byte : kStubEnd) wanted[length++] = byte;
+
+  u8* stub = pages_.stubs_writable + slot;
+  unsigned same = 0;
+  while (same < length && stub[same] == wanted[same]) ++same;
+  if (same != length) {
+    for (unsigned i = 0; i < length; ++i) stub[i] = wanted[i];
+    nacre_vector_serialize();
+  }
+  return pages_.stubs_executable + slot;
+}
+
+VectorResult VectorUnit::execute(cpu::State& state, const EncodedInstruction& encoded, u8* operand) {
+  StubContext context{};
+  for (unsigned i = 0; i < 16; ++i) context.gpr[i] = state.gpr[i];
+  context.gpr[encoded.stack_pointer] = state.gpr[x86::RSP];
+  context.gpr[encoded.rdi] = state.gpr[x86::RDI];
+  context.gpr[x86::RDI] = reinterpret_cast<u64>(operand);
+  context.flags = state.rflags & x86::Rflags::arithmetic;
+  context.stub = stub_for(encoded);
+  context.xsave = state.xsave;
+  context.components = layout_.components & kLoadable;
+  sanitize(state.xsave, layout_.components, mxcsr_mask_);
+
+  fault_ = -1;
+  nacre_vector_enter(&context);
+  if (fault_ >= 0) return {Kind::Exception, static_cast<x86::Vector>(fault_)};
+
+  const u64 new_rsp = context.gpr[encoded.stack_pointer];
+  const u64 new_rdi = context.gpr[encoded.rdi];
+  for (unsigned i = 0; i < 16; ++i) {
+    const bool stands_in = i == encoded.stack_pointer || i == encoded.rdi;
+    if (i != x86::RSP && i != x86::RDI && !stands_in) state.gpr[i] = context.gpr[i];
+  }
+  if (encoded.stack_pointer != x86::RSP) state.gpr[x86::RSP] = new_rsp;
+  if (encoded.rdi != x86::RDI) state.gpr[x86::RDI] = new_rdi;
+  state.rflags = (state.rflags & ~x86::Rflags::arithmetic) | (context.flags & x86::Rflags::arithmetic);
+  return {};
+}
+
+// The processor noted the stub's and the bounce buffer's addresses as last x87 instruction and operand.
+void VectorUnit::hide_host_pointers(cpu::State& state, u64 guest_offset) const {
+  u8* fip = state.xsave + XsaveLayout::kFip;
+  if (!is_stub(load<u64>(fip))) return;
+  store(fip, state.rip);
+  u8* fdp = state.xsave + XsaveLayout::kFdp;
+  const u64 bounce = reinterpret_cast<u64>(pages_.bounce);
+  if (load<u64>(fdp) - (bounce - kPageSize) < 3 * kPageSize) store(fdp, guest_offset);
+}
+
+VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, u64 offset,
+                             VectorMemory& memory) {
+  if (layout_.components == 0 || is_whole_image(instruction.info->operation)) return {Kind::Unsupported};
+  switch (instruction.info->operation) {
+    case Operation::Gather: return gather(state, layout_, instruction, offset, memory);
+    case Operation::Scatter: return scatter(state, layout_, instruction, offset, memory);
+    case Operation::GatherPrefetch: return {};
+    default: break;
+  }
+  EncodedInstruction encoded;
+  if (!encode_for_stub(instruction, state.in_64bit_code(), encoded)) return {Kind::Unsupported};
+
+  if (instruction.info->operation == Operation::Maskmov) {
+    const unsigned bytes = instruction.info->operands[0].kind == x86::OperandKind::MmxReg ||
+                                   instruction.info->operands[1].kind == x86::OperandKind::MmxReg
+                               ? 8
+                               : 16;
+    return run_masked_store(state, encoded, bytes, offset, memory);
+  }
+  const x86::Operand* operand = memory_operand(instruction);
+  if (operand != nullptr && is_masked(instruction)) {
+    const unsigned bytes = operand_size_of(instruction);
+    if (bytes == 0 || bytes > kMaxOperand) return {Kind::Unsupported};
+    return operand->access == x86::Access::Read ? run_masked_load(state, encoded, bytes, offset, memory)
+                                                : run_masked_store(state, encoded, bytes, offset, memory);
+  }
+  const VectorResult result = run_unmasked(state, instruction, encoded, offset, memory);
+  if (instruction.info->kind == x86::Class::X87) hide_host_pointers(state, offset);
+  return result;
+}
+
+VectorResult VectorUnit::run_unmasked(cpu::State& state, const Instruction& instruction,
+                                      const EncodedInstruction& encoded, u64 offset, VectorMemory& memory) {
+  const x86::Operand* operand = memory_operand(instruction);
+  if (operand == nullptr) return execute(state, encoded, pages_.bounce);
+
+  const unsigned bytes = operand_size_of(instruction);
+  if (bytes == 0 || bytes > kMaxOperand) return {Kind::Unsupported};
+  const bool reads = operand->access != x86::Access::Write;
+  const bool writes = operand->access != x86::Access::Read;
+  if (reads && !memory.read(offset, pages_.bounce, bytes)) return {Kind::MemoryFault};
+  if (writes && !memory.probe_write(offset, bytes)) return {Kind::MemoryFault};
+  const VectorResult result = execute(state, encoded, pages_.bounce);
+  if (result.kind == Kind::Done && writes && !memory.write(offset, pages_.bounce, bytes)) {
+    return {Kind::MemoryFault};
+  }
+  return result;
+}
+
+// A masked load does not fault on elements that the mask leaves out. Which those are, the processor knows: where
+// a page of the guest's operand cannot be read, the operand is laid over the edge of the bounce page in the same
+// way, and the host's fault says that the guest's would be one.
+VectorResult VectorUnit::run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
+                                         u64 offset, VectorMemory& memory) {
+  if (memory.read(offset, pages_.bounce, bytes)) return execute(state, encoded, pages_.bounce);
+
+  const u64 to_page_end = kPageSize - (offset & (kPageSize - 1));
+  const unsigned first = to_page_end < bytes ? static_cast<unsigned>(to_page_end) : bytes;
+  const unsigned second = bytes - first;
+  u8* const page_end = pages_.bounce + kPageSize;
+  u8* operand = page_end;  // nothing can be read
+  if (memory.read(offset, page_end - first, first)) {
+    operand = page_end - first;
+  } else if (second != 0 && memory.read(offset + first, pages_.bounce, second)) {
+    operand = pages_.bounce - first;
+  }
+  const VectorResult result = execute(state, encoded, operand);
+  if (result.kind == Kind::Exception && result.vector == x86::Vector::PF) {
+    // Ask once more for what is missing, so that the memory's last word is the fault to report.
+    if (operand == page_end - first) {
+      (void)memory.read(offset + first, pages_.bounce, second);
+    } else {
+      (void)memory.read(offset, pages_.bounce, first);
+    }
+    return {Kind::MemoryFault};
+  }
+  return result;
+}
+
+// A masked store writes only some bytes. It runs twice, over zeros and over ones: what then agrees was written.
+VectorResult VectorUnit::run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
+                                          u64 offset, VectorMemory& memory) {
+  u8 over_zeros[kMaxOperand];
+  fill_bytes(pages_.bounce, 0, bytes);
+  VectorResult result = execute(state, encoded, pages_.bounce);
+  if (result.kind != Kind::Done) return result;
+  for (unsigned i = 0; i < bytes; ++i) over_zeros[i] = pages_.bounce[i];
+  fill_bytes(pages_.bounce, 0xff, bytes);
+  result = execute(state, encoded, pages_.bounce);
+  if (result.kind != Kind::Done) return result;
+
+  const auto for_each_run = [&](auto&& action) {
+    for (unsigned i = 0; i < bytes;) {
+      if (over_zeros[i] != pages_.bounce[i]) {
+        ++i;
+        continue;
+      }
+      unsigned end = i;
+      while (end < bytes && over_zeros[end] == pages_.bounce[end]) ++end;
+      if (!action(offset + i, over_zeros + i, end - i)) return false;
+      i = end;
+    }
+    return true;
+  };
+  const bool possible =
+      for_each_run([&](u64 at, const u8*, unsigned count) { return memory.probe_write(at, count); });
+  const bool written = possible && for_each_run([&](u64 at, const u8* from, unsigned count) {
+                         return memory.write(at, from, count);
+                       });
+  return {written ? Kind::Done : Kind::MemoryFault};
+}
+
+}  // namespace nacre::interp
