@@ -42,10 +42,16 @@ constexpr u64 scale_up(u64 value, u64 multiplier, u64 divisor) {
   return exact || low == ~u64{0} ? low : low + 1;
 }
 // a + b, or kNever when that does not fit.
-constexpr u64 add_saturating(u64 a, u64 b) { return a > ~b ? ~u64{0} : a + b; }
+constexpr u64 add_saturating(u64 a, u64 b) {
+  return a > ~b ? ~u64{0} : a + b;
+}
 
 // The tick of a counter that runs at `hz` from time 0, and the first instant at which it shows `tick`.
-constexpr u64 ticks_at(u64 ns, u64 hz) { return scale(ns, hz, kNsPerSecond); }
-constexpr u64 instant_of(u64 tick, u64 hz) { return scale_up(tick, kNsPerSecond, hz); }
+constexpr u64 ticks_at(u64 ns, u64 hz) {
+  return scale(ns, hz, kNsPerSecond);
+}
+constexpr u64 instant_of(u64 tick, u64 hz) {
+  return scale_up(tick, kNsPerSecond, hz);
+}
 
 }  // namespace nacre::time

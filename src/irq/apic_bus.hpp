@@ -17,7 +17,7 @@ class ApicBus final : public MessageSink, public IpiSink {
   [[nodiscard]] LocalApic& apic(usize i) { return *apics_[i]; }
 
   bool deliver(const Message& message) override;
-  void send(const Message& message, Shorthand shorthand, u32 sender_id) override;
+  void send(const Message& message, Shorthand shorthand, u32 sender) override;
 
  private:
   bool deliver_lowest_priority(const Message& message);

@@ -22,7 +22,9 @@ enum class Trigger : u8 { Edge = 0, Level = 1 };
 
 // Destination that reaches every local APIC in either mode; the 8-bit formats' 0xff means this.
 inline constexpr u32 kBroadcast = 0xffff'ffff;
-constexpr u32 destination_from_8_bits(u8 id) { return id == 0xff ? kBroadcast : id; }
+constexpr u32 destination_from_8_bits(u8 id) {
+  return id == 0xff ? kBroadcast : id;
+}
 
 struct Message {
   u8 vector = 0;

@@ -17,8 +17,8 @@ class Ioapic final : public EoiSink {
     static constexpr u32 kVersion = 1;
     u32 version = kVersion;
     u32 select = 0;
-    u32 id = 0;      // 0..15
-    u32 level = 0;   // one bit a pin: asserted
+    u32 id = 0;     // 0..15
+    u32 level = 0;  // one bit a pin: asserted
     u64 redirection[kPins] = {};
     constexpr bool operator==(const State&) const = default;
   };

@@ -23,7 +23,7 @@ class Processor {
   virtual void interrupt_ready() = 0;  // interrupt_pending() became true: wake up, leave the loop
   virtual void nmi() = 0;
   virtual void smi() = 0;
-  virtual void init() = 0;             // 9.1; the local APIC has done its own part already
+  virtual void init() = 0;              // 9.1; the local APIC has done its own part already
   virtual void startup(u8 vector) = 0;  // SIPI: start at vector << 12 if waiting for it
   // The guest's time stamp counter now, offset included: what the TSC deadline is compared with.
   virtual u64 guest_tsc() = 0;
@@ -35,7 +35,7 @@ class Processor {
 // Sends what the ICR says. ApicBus implements it.
 class IpiSink {
  public:
-  virtual void send(const Message& message, Shorthand shorthand, u32 sender_id) = 0;
+  virtual void send(const Message& message, Shorthand shorthand, u32 sender) = 0;  // sender: its initial id
 
  protected:
   ~IpiSink() = default;
@@ -101,8 +101,10 @@ class LocalApic {
   // Messages. accepts(): is this APIC in the destination set? accept(): true unless it was refused.
   [[nodiscard]] bool accepts(Destination mode, u32 destination) const;
   bool accept(Delivery delivery, u8 vector, Trigger trigger);
+  [[nodiscard]] bool takes_interrupts() const { return mode() != Mode::Disabled && software_enabled(); }
   [[nodiscard]] u8 processor_priority() const;
   [[nodiscard]] u32 id() const;  // as destinations name it now
+  [[nodiscard]] u32 initial_id() const { return state_.id; }
   // LINT0 (the 8259's INT pin) and LINT1 (NMI).
   void set_lint(unsigned pin, bool asserted);
 

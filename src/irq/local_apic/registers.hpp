@@ -43,6 +43,7 @@ struct ApicBase : Bits<ApicBase, u64> {
   static constexpr Field<bool, 8, 8> BSP{};
   static constexpr Field<bool, 10, 10> EXTD{};
   static constexpr Field<bool, 11, 11> EN{};
+  static constexpr u64 kReservedLow = 0x2ff;
   static constexpr u64 kDefaultAddress = 0xfee0'0000;
 };
 
@@ -62,6 +63,23 @@ struct Lvt : Bits<Lvt, u32> {
   static constexpr u32 kReset = 1 << 16;
   static constexpr u32 kReadOnly = (1 << 12) | (1 << 14);
 };
+
+// What each LVT entry holds: vector and mask everywhere, then what figure 11-8 shows.
+constexpr u32 lvt_writable(ApicRegister entry) {
+  constexpr u32 base = 0x100ff, delivery = 0x700, wire = 0xa000;
+  switch (entry) {
+    case ApicRegister::LvtTimer:
+      return base | 0x6'0000;
+    case ApicRegister::LvtThermal:
+    case ApicRegister::LvtPerformance:
+      return base | delivery;
+    case ApicRegister::LvtLint0:
+    case ApicRegister::LvtLint1:
+      return base | delivery | wire;
+    default:
+      return base;
+  }
+}
 
 // Spurious-interrupt vector register. SDM vol. 3, 11.9.
 struct Spurious : Bits<Spurious, u32> {
@@ -83,14 +101,15 @@ struct Command : Bits<Command, u64> {
   static constexpr Field<bool, 14, 14> assert_level{};
   static constexpr Field<Trigger, 15, 15> trigger{};
   static constexpr Field<Shorthand, 19, 18> shorthand{};
-  static constexpr Field<u8, 63, 56> destination{};          // xAPIC
-  static constexpr Field<u32, 63, 32> wide_destination{};    // x2APIC
+  static constexpr Field<u8, 63, 56> destination{};        // xAPIC
+  static constexpr Field<u32, 63, 32> wide_destination{};  // x2APIC
   static constexpr u32 kWritableLow = 0x000c'cfff;
 };
 
 // Error status register. SDM vol. 3, 11.5.3, figure 11-9.
 struct ApicError {
-  static constexpr u32 send_illegal_vector = 1 << 5, receive_illegal_vector = 1 << 6, illegal_register = 1 << 7;
+  static constexpr u32 send_illegal_vector = 1 << 5, receive_illegal_vector = 1 << 6,
+                       illegal_register = 1 << 7;
 };
 
 }  // namespace nacre::irq

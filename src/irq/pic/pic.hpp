@@ -14,11 +14,11 @@ class Pic final : public ExtIntSource {
  public:
   struct Chip {
     u8 irr = 0, imr = 0, isr = 0;
-    u8 level = 0;             // what the input wires carry now
-    u8 elcr = 0;              // 1: that input is level-triggered
-    u8 vector_base = 0;       // ICW2, low three bits clear
-    u8 lowest = 7;            // input of lowest priority; the next one is highest
-    u8 icw_expected = 0;      // 0: initialised; else the next ICW number (2..4)
+    u8 level = 0;                                    // what the input wires carry now
+    u8 elcr = 0;                                     // 1: that input is level-triggered
+    u8 vector_base = 0;                              // ICW2, low three bits clear
+    u8 lowest = 7;                                   // input of lowest priority; the next one is highest
+    u8 icw_expected = 0;                             // 0: initialised; else the next ICW number (2..4)
     u8 icw4_needed = 0, single = 0, level_mode = 0;  // from ICW1: IC4, SNGL, LTIM
     u8 auto_eoi = 0, rotate_on_aeoi = 0, fully_nested = 0;
     u8 special_mask = 0, poll = 0, read_isr = 0;

@@ -1,0 +1,18 @@
+#include "irq/message.hpp"
+
+#include "base/bits.hpp"
+
+namespace nacre::irq {
+
+Message message_from_msi(u64 address, u32 data) {
+  Message message;
+  message.destination = destination_from_8_bits(static_cast<u8>(extract(address, 19, 12)));
+  message.mode = extract(address, 2, 2) != 0 ? Destination::Logical : Destination::Physical;
+  message.vector = static_cast<u8>(data);
+  message.delivery = static_cast<Delivery>(extract(data, 10, 8));
+  // Bit 14 (level) is ignored for edges; a de-assert message of a level interrupt does nothing here.
+  message.trigger = extract(data, 15, 15) != 0 ? Trigger::Level : Trigger::Edge;
+  return message;
+}
+
+}  // namespace nacre::irq
