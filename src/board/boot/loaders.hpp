@@ -1,0 +1,25 @@
+// One loader a format. Each takes what boot::load takes. Freestanding.
+#pragma once
+
+#include "board/boot/boot.hpp"
+#include "board/boot/elf.hpp"
+#include "board/boot/linux_params.hpp"
+
+namespace nacre::board::boot {
+
+// Linux 2.6.38 or later, x86-64: the compressed kernel, which decompresses itself.
+bool is_bzimage(Bytes kernel);
+Status load_bzimage(const Machine& machine, const Request& request, cpu::State& state);
+
+// An uncompressed x86-64 Linux, entered at its 64-bit entry point. `header` is that of the bzImage it came
+// out of, or default_setup_header().
+Status load_vmlinux64(const Machine& machine, const Request& request, const SetupHeader& header,
+                      cpu::State& state);
+
+Status load_pvh(const Machine& machine, const Request& request, cpu::State& state);
+
+// Offset of the multiboot 1 header, or -1.
+i64 find_multiboot_header(Bytes kernel);
+Status load_multiboot(const Machine& machine, const Request& request, cpu::State& state);
+
+}  // namespace nacre::board::boot
