@@ -27,16 +27,16 @@ enum class Format : u8 {
 [[nodiscard]] const char* name_of(Format format);
 
 struct Module {
-  Bytes bytes;
-  std::string_view command_line;  // multiboot: 'FILE ARGS'
+  Bytes bytes = {};
+  std::string_view command_line = {};  // multiboot: 'FILE ARGS'
 };
 
 struct Request {
-  Bytes kernel;
+  Bytes kernel = {};
   std::string_view kernel_name = "kernel";  // multiboot puts it before the command line
-  std::string_view command_line;
-  Bytes initrd;                     // Linux and PVH; empty for none
-  std::span<const Module> modules;  // multiboot (PVH: after the initrd)
+  std::string_view command_line = {};
+  Bytes initrd = {};                     // Linux and PVH; empty for none
+  std::span<const Module> modules = {};  // multiboot (PVH: after the initrd)
 };
 
 struct Machine {
