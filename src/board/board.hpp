@@ -32,6 +32,7 @@ struct Options {
   u8* page_flags = nullptr;    // a byte for each page of it, zeroed
   unsigned processors = 1;     // 1 to kMaxProcessors
   u64 tsc_hz = 0;              // of Environment::tsc(); not zero
+  unsigned serial_ports = 1;   // 1: COM1; 2: COM2 as well, the channel of `nacre run`
   bool debug_exit = false;     // port 0xf4: a write stops the machine
   bool debug_console = false;  // port 0xe9: a write is a byte to the host
 };
@@ -62,8 +63,8 @@ class Board {
   // Lets timers fire up to Environment::now().
   void advance();
 
-  // COM1 input. Takes as many bytes as it has room for now and returns their number.
-  usize serial_input(std::span<const u8> bytes);
+  // Input of port 0 (COM1) or 1 (COM2). Takes as many bytes as it has room for now and returns their number.
+  usize serial_input(unsigned port, std::span<const u8> bytes);
   // The ACPI power button: the guest is asked to shut down.
   void press_power_button();
 };

@@ -47,8 +47,8 @@ class Environment {
   // The machine wants to stop. The processor that did it goes on until its owner stops it.
   virtual void power_event(PowerEvent event) = 0;
 
-  virtual void serial_output(u8 byte) = 0;  // COM1 transmits
-  virtual void serial_input_room() = 0;     // COM1 can take input again after having been full
+  virtual void serial_output(unsigned port, u8 byte) = 0;  // port 0 (COM1) or 1 (COM2) transmits
+  virtual void serial_input_room(unsigned port) = 0;       // it can take input again after having been full
   virtual void debug_output(u8 byte) = 0;   // port 0xe9, when Options::debug_console
 
  protected:

@@ -26,9 +26,12 @@ class Vcpu {
   virtual ~Vcpu() = default;
 
   // Runs until something outside the processor is needed. Only from the owning thread. Delivers
-  // pending NMIs and external interrupts by itself when the guest can take them.
+  // pending NMIs and external interrupts by itself when the guest can take them: it asks
+  // Platform::interrupt_pending() when run() starts and whenever the guest opens an interrupt window.
   virtual Exit run() = 0;
-  // Makes run() return soon, once. Any thread, async-signal-safe.
+  // Makes run() return soon, once; a kick while run() is not executing makes the next run() return. Any
+  // thread, async-signal-safe. The owning thread kicks itself too: from a handler of the kick signal
+  // (host/signals.hpp: timers arrive so) and from within Platform calls. Then it must not send a signal.
   virtual void kick() = 0;
   // The architectural state, complete and current while run() is not executing. Changes made to it
   // take effect on the next run(); call state_changed() after making any.

@@ -1,0 +1,40 @@
+// What an engine is made from, for one vCPU. Everything outlives the Vcpu.
+#pragma once
+
+#include "cpu/platform.hpp"
+#include "cpu/state.hpp"
+#include "memory/address_space.hpp"
+
+namespace nacre::cpu {
+class Model;
+}
+
+namespace nacre::engine {
+
+// Told of what is worth tracing inside the processor; null when nobody asked. Called on the vCPU's
+// thread, possibly while vector registers hold the guest's values: implementations use general registers only.
+class Tracer {
+ public:
+  // Before the instruction at state.rip; only when --log exec was given (interp only).
+  virtual void instruction(const cpu::State& state) = 0;
+  // An exception or interrupt was taken; `state` is as it was before. Optional for an engine.
+  virtual void event(const cpu::State& state, const cpu::Event& event) = 0;
+  // An instruction that this engine and the interpreter both do not know: #UD was delivered. Rate-limited.
+  virtual void unknown_instruction(const cpu::State& state, const u8* bytes, usize count) = 0;
+
+ protected:
+  ~Tracer() = default;
+};
+
+struct EngineContext {
+  memory::AddressSpace& memory;
+  // Calls take the board's lock, but for tsc(), random() and interrupt_pending(), the latter being one
+  // atomic load while nothing is pending. They use general registers only.
+  cpu::Platform& platform;
+  const cpu::Model& model;
+  Tracer* tracer = nullptr;
+  bool trace_instructions = false;
+  int ram_file = -1;  // the memfd behind RAM, for engines that map it a second time
+};
+
+}  // namespace nacre::engine

@@ -1,0 +1,73 @@
+#include "engine/interp/interp_vcpu.hpp"
+
+#include <atomic>
+
+#include "engine/hosted_vector_unit.hpp"
+#include "host/signals.hpp"
+#include "interp/interpreter.hpp"
+
+namespace nacre::engine {
+namespace {
+
+using interp::Interpreter;
+using interp::StepResult;
+
+class InterpVcpu final : public Vcpu {
+ public:
+  InterpVcpu(const EngineContext& context, std::unique_ptr<HostedVectorUnit> vector)
+      : context_(context),
+        vector_(std::move(vector)),
+        interpreter_(context.memory, context.platform, context.model, vector_->unit(), nullptr) {
+    cpu::reset(state_, false);
+  }
+
+  Exit run() override {
+    host::FaultScope scope(*vector_);
+    return context_.tracer != nullptr && context_.trace_instructions ? run_traced() : run_plain();
+  }
+  void kick() override { kicked_.store(true, std::memory_order_release); }
+  cpu::State& state() override { return state_; }
+  void state_changed() override { interpreter_.flush(); }
+
+ private:
+  [[nodiscard]] bool take_kick() {
+    // A load first: the exchange is a locked instruction, and this is asked before every instruction.
+    return kicked_.load(std::memory_order_relaxed) && kicked_.exchange(false, std::memory_order_acquire);
+  }
+
+  static Exit exit_of(StepResult result) {
+    return {result == StepResult::Halted ? ExitReason::Halted : ExitReason::Shutdown, Error{}};
+  }
+
+  Exit run_plain() {
+    while (!take_kick()) {
+      const StepResult result = interpreter_.step(state_);
+      if (result != StepResult::Executed) return exit_of(result);
+    }
+    return {};
+  }
+
+  Exit run_traced() {
+    while (!take_kick()) {
+      context_.tracer->instruction(state_);
+      const StepResult result = interpreter_.step(state_);
+      if (result != StepResult::Executed) return exit_of(result);
+    }
+    return {};
+  }
+
+  EngineContext context_;
+  std::unique_ptr<HostedVectorUnit> vector_;
+  Interpreter interpreter_;
+  std::atomic<bool> kicked_ = false;
+  cpu::State state_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Vcpu>> make_interp(const EngineContext& context) {
+  auto vector = TRY(HostedVectorUnit::create());
+  return std::unique_ptr<Vcpu>(std::make_unique<InterpVcpu>(context, std::move(vector)));
+}
+
+}  // namespace nacre::engine
