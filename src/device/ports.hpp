@@ -17,8 +17,8 @@ class ByteSink {
 // Decisions about the whole machine. Requests: the instruction that caused one completes first.
 class PowerSink {
  public:
-  virtual void power_off() = 0;          // ACPI S5
-  virtual void reset() = 0;              // reset port, keyboard controller pulse
+  virtual void power_off() = 0;  // ACPI S5
+  virtual void reset() = 0;      // reset port, keyboard controller pulse
   virtual void debug_exit(u32 status) = 0;
 
  protected:

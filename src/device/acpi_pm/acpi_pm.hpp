@@ -20,7 +20,8 @@ class AcpiPm {
   static constexpr u8 kSleepTypeS5 = 5;  // for the DSDT's \_S5 package
 
   // PM1 status and enable. ACPI 6.4, 4.8.3.1.
-  static constexpr u16 TMR = 1 << 0, GBL = 1 << 5, PWRBTN = 1 << 8, SLPBTN = 1 << 9, RTC = 1 << 10, WAK = 1 << 15;
+  static constexpr u16 TMR = 1 << 0, GBL = 1 << 5, PWRBTN = 1 << 8, SLPBTN = 1 << 9, RTC = 1 << 10,
+                       WAK = 1 << 15;
   // PM1 control. ACPI 6.4, 4.8.3.2.
   static constexpr u16 SCI_EN = 1 << 0, BM_RLD = 1 << 1, SLP_TYP = 7 << 10, SLP_EN = 1 << 13;
 
@@ -33,7 +34,9 @@ class AcpiPm {
     constexpr bool operator==(const State&) const = default;
   };
 
-  AcpiPm(time::Clock& clock, irq::Line& sci, PowerSink& power) : clock_(clock), sci_(sci), power_(power) { reset(); }
+  AcpiPm(time::Clock& clock, irq::Line& sci, PowerSink& power) : clock_(clock), sci_(sci), power_(power) {
+    reset();
+  }
 
   void reset();
   // size 1, 2 or 4 at any offset below kPorts; bytes past a register's end read 0.
@@ -41,14 +44,15 @@ class AcpiPm {
   void write(u16 offset, unsigned size, u32 value);
   void press_power_button();
 
-  [[nodiscard]] u64 next_deadline() const;  // ns; when the timer's top bit changes and the guest asked to hear
+  [[nodiscard]] u64 next_deadline()
+      const;  // ns; when the timer's top bit changes and the guest asked to hear
   void advance(u64 now_ns);
 
   [[nodiscard]] State state() const { return state_; }
   Status load(const State& state);
 
  private:
-  u8 read_byte(u16 offset);
+  [[nodiscard]] u8 read_byte(u16 offset) const;
   void write_control(u16 value);
   void collect_timer();
   void update_sci();

@@ -19,14 +19,15 @@ class Uart16550 {
     static constexpr u32 kVersion = 1;
     u32 version = kVersion;
     u8 ier = 0, fcr = 0, lcr = 0, mcr = 0, scr = 0;
-    u8 modem_delta = 0;      // MSR bits 3..0
-    u8 line_errors = 0;      // LSR bits 4..1, cleared by reading LSR
-    u8 thre_pending = 0;     // THRE interrupt armed
-    u16 divisor = 12;
+    u8 modem_delta = 0;       // MSR bits 3..0
+    u8 overrun = 0;           // LSR bit 1, cleared by reading LSR
+    u8 thre_pending = 0;      // the THRE interrupt waits to be seen
+    u16 divisor = 12;         // 9600 baud; affects nothing
+    u16 breaks = 0;           // one bit a FIFO slot: that byte is a break condition
     u8 head = 0, length = 0;  // receive FIFO
     u8 fifo[kFifoBytes] = {};
-    u8 last_received = 0;
-    u8 spare[3] = {};
+    u8 interrupt = 0;  // level of the wire
+    u8 spare = 0;
     constexpr bool operator==(const State&) const = default;
   };
 
@@ -46,8 +47,12 @@ class Uart16550 {
 
  private:
   [[nodiscard]] unsigned capacity() const;
-  [[nodiscard]] u8 interrupt_reason() const;
-  [[nodiscard]] u8 modem_lines() const;
+  [[nodiscard]] unsigned trigger_level() const;
+  [[nodiscard]] u8 interrupt_reason() const;  // IIR bits 3..0
+  [[nodiscard]] u8 line_status() const;
+  [[nodiscard]] u8 modem_lines() const;  // MSR bits 7..4
+  [[nodiscard]] bool is_loopback() const;
+  void enqueue(u8 byte, bool is_break);
   u8 take_byte();
   u8 read_iir();
   u8 read_lsr();

@@ -26,10 +26,10 @@ class Pit {
     u8 access = 3;        // 1 low byte, 2 high byte, 3 low then high
     u8 bcd = 0;
     u8 gate = 1;
-    u8 armed = 0;         // a count was written (and, in modes 1 and 5, the gate rose since)
-    u8 counting = 0;      // armed and not frozen
+    u8 armed = 0;     // a count was written (and, in modes 1 and 5, the gate rose since)
+    u8 counting = 0;  // armed and not frozen
     u8 write_high_next = 0, read_high_next = 0;
-    u8 low_byte = 0;      // of a count whose high byte is to come
+    u8 low_byte = 0;  // of a count whose high byte is to come
     u8 count_latched = 0, status_latched = 0;
     u8 latched_status = 0;
     u16 latched_count = 0;
@@ -42,7 +42,7 @@ class Pit {
     u8 speaker = 0;  // port 61h bits 3..1 as written
     u8 output0 = 0;  // level of the wire
     u16 spare = 0;
-    u64 seen = 0;    // edges of counter 0 up to this tick were delivered
+    u64 seen = 0;  // edges of counter 0 up to this tick were delivered
     Counter counter[3];
     constexpr bool operator==(const State&) const = default;
   };

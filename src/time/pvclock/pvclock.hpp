@@ -63,7 +63,9 @@ class PvClock {
       : ports_(ports), scale_(tsc_scale(tsc_khz)), stability_(stability) {}
 
   void reset() { state_ = State{}; }
-  [[nodiscard]] static constexpr bool owns_msr(u32 msr) { return msr == kWallClockMsr || msr == kSystemTimeMsr; }
+  [[nodiscard]] static constexpr bool owns_msr(u32 msr) {
+    return msr == kWallClockMsr || msr == kSystemTimeMsr;
+  }
   // False: not ours, or memory that is not RAM: #GP(0).
   bool msr_read(u32 msr, u64& value) const;
   bool msr_write(u32 msr, u64 value);
