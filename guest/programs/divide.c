@@ -57,6 +57,10 @@ int main(void) {
   for (int i = 0; i < 100; i++) {
     DIVIDE("idivq %%rcx", -1, INT64_MIN, -1, 1);
     DIVIDE("idivl %%ecx", 0xffffffff, 0x80000000, 0xffffffff, 1);
+    // The smallest double-width number by -1: an emulator that widens once divides INT64_MIN (or INT32_MIN) itself.
+    DIVIDE("idivl %%ecx", 0x80000000, 0, 0xffffffff, 1);
+    DIVIDE("idivw %%cx", 0x8000, 0, 0xffff, 1);
+    DIVIDE("idivq %%rcx", INT64_MIN, 0, -1, 1);
     DIVIDE("idivw %%cx", 0xffff, 0x8000, 0xffff, 1);
     DIVIDE("idivb %%cl", 0, 0x8000, 0xff, 1);
     DIVIDE("idivq %%rcx", 0, 1, 0, 1);
