@@ -11,6 +11,9 @@
 
 namespace nacre::cpu {
 
+// MAXPHYADDR of every processor we show (CPUID 8000_0008H says the same). SDM vol. 3, 4.1.4.
+inline constexpr unsigned kPhysicalAddressBits = 46;
+
 enum class AccessType : u8 { Read, Write, Execute };
 
 // Who asks. Implicit: descriptor-table, TSS and similar accesses, supervisor whatever the CPL, never

@@ -3,8 +3,8 @@
 namespace nacre::cpu {
 namespace {
 
-constexpr u64 kHeld = Xcr0::x87 | Xcr0::SSE | Xcr0::AVX | Xcr0::opmask | Xcr0::ZMM_Hi256 | Xcr0::Hi16_ZMM |
-                      Xcr0::PKRU;
+constexpr u64 kHeld =
+    Xcr0::x87 | Xcr0::SSE | Xcr0::AVX | Xcr0::opmask | Xcr0::ZMM_Hi256 | Xcr0::Hi16_ZMM | Xcr0::PKRU;
 constexpr u64 kAvx512 = Xcr0::opmask | Xcr0::ZMM_Hi256 | Xcr0::Hi16_ZMM;
 
 }  // namespace

@@ -1,6 +1,6 @@
 // Where each component lies in State::xsave. The standard format's offsets are the processor's own
-// (AMD and Intel place AVX-512 differently), so the layout is read from the host, and CPUID leaf 0DH tells the
-// guest the same. SDM vol. 1, 13.4 and 13.5. Freestanding; any thread.
+// (AMD and Intel place AVX-512 differently), so the layout is read from the host, and CPUID leaf 0DH tells
+// the guest the same. SDM vol. 1, 13.4 and 13.5. Freestanding; any thread.
 #pragma once
 
 #include "cpu/host_cpuid.hpp"
@@ -17,10 +17,10 @@ struct XsaveLayout {
   // Header. SDM vol. 1, 13.4.2.
   static constexpr usize kXstateBv = 512, kXcompBv = 520, kHeaderEnd = 576;
 
-  u64 components = 0;             // XCR0 bits that host and State can hold; 0: no XSAVE on this host
-  u16 offset[kComponents] = {};   // standard format; 0 for x87 and SSE, and where absent
+  u64 components = 0;            // XCR0 bits that host and State can hold; 0: no XSAVE on this host
+  u16 offset[kComponents] = {};  // standard format; 0 for x87 and SSE, and where absent
   u16 bytes[kComponents] = {};
-  bool aligned[kComponents] = {}; // in the compacted format: starts on a 64-byte boundary
+  bool aligned[kComponents] = {};  // in the compacted format: starts on a 64-byte boundary
 
   // Bytes of an XSAVE area in the standard format with these components.
   [[nodiscard]] u32 standard_bytes(u64 xcr0) const;

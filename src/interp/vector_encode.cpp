@@ -17,11 +17,16 @@ struct Fields {
 
 u8* gpr_field(OperandKind kind, const Instruction& instruction, Fields& fields) {
   switch (kind) {
-    case OperandKind::GprReg: return &fields.reg;
-    case OperandKind::GprRm: return instruction.is_memory ? nullptr : &fields.rm;
-    case OperandKind::GprRmOnly: return &fields.rm;
-    case OperandKind::GprVvvv: return &fields.vvvv;
-    default: return nullptr;
+    case OperandKind::GprReg:
+      return &fields.reg;
+    case OperandKind::GprRm:
+      return instruction.is_memory ? nullptr : &fields.rm;
+    case OperandKind::GprRmOnly:
+      return &fields.rm;
+    case OperandKind::GprVvvv:
+      return &fields.vvvv;
+    default:
+      return nullptr;
   }
 }
 
@@ -35,8 +40,8 @@ bool uses_high_byte(const Instruction& instruction) {
   return false;
 }
 
-// Replaces RSP and RDI among the GPR operands by RBP, RSI or RBX: low registers, so that no prefix changes, and
-// never implicit in an instruction that runs here.
+// Replaces RSP and RDI among the GPR operands by RBP, RSI or RBX: low registers, so that no prefix changes,
+// and never implicit in an instruction that runs here.
 void replace_registers(const Instruction& instruction, Fields& fields, EncodedInstruction& encoded) {
   const Fields before = fields;
   Fields probe = before;
@@ -78,7 +83,8 @@ bool w_sizes_gpr(const Instruction& instruction) {
 bool needs_operand_size_prefix(const Instruction& instruction) {
   if (instruction.mandatory == MandatoryPrefix::P66) return true;
   for (const x86::Operand& operand : instruction.info->operands) {
-    if (operand.width == Width::Environment || operand.width == Width::OpSize) return instruction.operand_size == 2;
+    if (operand.width == Width::Environment || operand.width == Width::OpSize)
+      return instruction.operand_size == 2;
   }
   return false;
 }
@@ -144,8 +150,12 @@ bool encode_for_stub(const Instruction& instruction, bool long_mode, EncodedInst
 
   const bool w = instruction.w && (long_mode || !w_sizes_gpr(instruction));
   switch (instruction.encoding) {
-    case Encoding::Legacy: append_legacy(instruction, encoded); break;
-    case Encoding::Vex: append_vex(instruction, fields, w, encoded); break;
+    case Encoding::Legacy:
+      append_legacy(instruction, encoded);
+      break;
+    case Encoding::Vex:
+      append_vex(instruction, fields, w, encoded);
+      break;
     case Encoding::Evex:
       if (!append_evex(instruction, long_mode, w, encoded)) return false;
       break;

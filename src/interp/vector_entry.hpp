@@ -7,13 +7,13 @@ namespace nacre::interp {
 
 // What the entry code loads and the exit code stores; addressed by offset from assembly.
 struct StubContext {
-  u64 gpr[16];         // 0: RSP's is neither loaded nor stored; RDI's is the memory operand's address
-  u64 flags;           // 128: arithmetic flags
-  const u8* stub;      // 136
-  u8* xsave;           // 144
-  u64 components;      // 152: RFBM
-  u32 host_mxcsr;      // 160: kept for the host
-  u16 host_fcw;        // 164
+  u64 gpr[16];     // 0: RSP's is neither loaded nor stored; RDI's is the memory operand's address
+  u64 flags;       // 128: arithmetic flags
+  const u8* stub;  // 136
+  u8* xsave;       // 144
+  u64 components;  // 152: RFBM
+  u32 host_mxcsr;  // 160: kept for the host
+  u16 host_fcw;    // 164
   u16 reserved;
 };
 static_assert(sizeof(StubContext) == 168);

@@ -1,5 +1,5 @@
-// Gathers and scatters: one guest access an element, so that faults, devices and other address spaces come out
-// right. SDM vol. 2, VPGATHERDD, VPSCATTERDD …. Freestanding; owned by the vCPU's thread.
+// Gathers and scatters: one guest access an element, so that faults, devices and other address spaces come
+// out right. SDM vol. 2, VPGATHERDD, VPSCATTERDD …. Freestanding; owned by the vCPU's thread.
 #pragma once
 
 #include "interp/vector_unit.hpp"

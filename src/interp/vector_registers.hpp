@@ -1,5 +1,5 @@
-// Vector and mask registers as they lie in State::xsave, for the few instructions that are carried out element by
-// element. Freestanding; owned by the vCPU's thread.
+// Vector and mask registers as they lie in State::xsave, for the few instructions that are carried out
+// element by element. Freestanding; owned by the vCPU's thread.
 #pragma once
 
 #include "cpu/state.hpp"

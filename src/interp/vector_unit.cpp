@@ -54,10 +54,13 @@ unsigned environment_bytes(const Instruction& instruction) {
   const bool wide = instruction.operand_size != 2;
   switch (instruction.info->operation) {
     case Operation::Fldenv:
-    case Operation::Fnstenv: return wide ? 28 : 14;
+    case Operation::Fnstenv:
+      return wide ? 28 : 14;
     case Operation::Fnsave:
-    case Operation::Frstor: return wide ? 108 : 94;
-    default: return 0;
+    case Operation::Frstor:
+      return wide ? 108 : 94;
+    default:
+      return 0;
   }
 }
 
@@ -70,8 +73,10 @@ bool is_masked(const Instruction& instruction) {
   switch (instruction.info->operation) {
     case Operation::VectorMasked:
     case Operation::VectorCompress:
-    case Operation::VectorExpand: return true;
-    default: return instruction.encoding == x86::Encoding::Evex && instruction.mask != 0;
+    case Operation::VectorExpand:
+      return true;
+    default:
+      return instruction.encoding == x86::Encoding::Evex && instruction.mask != 0;
   }
 }
 
@@ -84,8 +89,10 @@ bool is_whole_image(Operation operation) {
     case Operation::Xsavec:
     case Operation::Xsaves:
     case Operation::Xrstor:
-    case Operation::Xrstors: return true;
-    default: return false;
+    case Operation::Xrstors:
+      return true;
+    default:
+      return false;
   }
 }
 
@@ -171,10 +178,14 @@ VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, 
                              VectorMemory& memory) {
   if (layout_.components == 0 || is_whole_image(instruction.info->operation)) return {Kind::Unsupported};
   switch (instruction.info->operation) {
-    case Operation::Gather: return gather(state, layout_, instruction, offset, memory);
-    case Operation::Scatter: return scatter(state, layout_, instruction, offset, memory);
-    case Operation::GatherPrefetch: return {};
-    default: break;
+    case Operation::Gather:
+      return gather(state, layout_, instruction, offset, memory);
+    case Operation::Scatter:
+      return scatter(state, layout_, instruction, offset, memory);
+    case Operation::GatherPrefetch:
+      return {};
+    default:
+      break;
   }
   EncodedInstruction encoded;
   if (!encode_for_stub(instruction, state.in_64bit_code(), encoded)) return {Kind::Unsupported};
@@ -216,9 +227,9 @@ VectorResult VectorUnit::run_unmasked(cpu::State& state, const Instruction& inst
   return result;
 }
 
-// A masked load does not fault on elements that the mask leaves out. Which those are, the processor knows: where
-// a page of the guest's operand cannot be read, the operand is laid over the edge of the bounce page in the same
-// way, and the host's fault says that the guest's would be one.
+// A masked load does not fault on elements that the mask leaves out. Which those are, the processor knows:
+// where a page of the guest's operand cannot be read, the operand is laid over the edge of the bounce page in
+// the same way, and the host's fault says that the guest's would be one.
 VectorResult VectorUnit::run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
                                          u64 offset, VectorMemory& memory) {
   if (memory.read(offset, pages_.bounce, bytes)) return execute(state, encoded, pages_.bounce);
@@ -246,9 +257,10 @@ VectorResult VectorUnit::run_masked_load(cpu::State& state, const EncodedInstruc
   return result;
 }
 
-// A masked store writes only some bytes. It runs twice, over zeros and over ones: what then agrees was written.
-VectorResult VectorUnit::run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
-                                          u64 offset, VectorMemory& memory) {
+// A masked store writes only some bytes. It runs twice, over zeros and over ones: what then agrees was
+// written.
+VectorResult VectorUnit::run_masked_store(cpu::State& state, const EncodedInstruction& encoded,
+                                          unsigned bytes, u64 offset, VectorMemory& memory) {
   u8 over_zeros[kMaxOperand];
   fill_bytes(pages_.bounce, 0, bytes);
   VectorResult result = execute(state, encoded, pages_.bounce);

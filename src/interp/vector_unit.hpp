@@ -1,7 +1,7 @@
-// VectorUnit: executes one x87, MMX, SSE, AVX or AVX-512 instruction on a State by running it on the host's own
-// unit. The instruction is encoded anew with its memory operand at a bounce buffer; the guest's XSAVE image
-// and GPRs are loaded, it runs, and the result is stored back. So results, flags, MXCSR and NaNs are the
-// processor's own, which is also what translated code gets.
+// VectorUnit: executes one x87, MMX, SSE, AVX or AVX-512 instruction on a State by running it on the host's
+// own unit. The instruction is encoded anew with its memory operand at a bounce buffer; the guest's XSAVE
+// image and GPRs are loaded, it runs, and the result is stored back. So results, flags, MXCSR and NaNs are
+// the processor's own, which is also what translated code gets.
 //
 // What the caller has checked before: that the instruction exists for this guest (CPUID, CR0.EM/TS,
 // CR4.OSFXSR/OSXSAVE, XCR0) and that the memory operand is aligned where it must be. What the unit does not
@@ -10,8 +10,8 @@
 // A host CPU fault inside a stub reaches recover() from the owner's fault handler: a signal handler in
 // the hosted build, the exception entry in the type-1 build.
 //
-// run() leaves vector and x87 registers as any C function may (undefined), and keeps MXCSR and the x87 control
-// word. Freestanding; owned by the vCPU's thread.
+// run() leaves vector and x87 registers as any C function may (undefined), and keeps MXCSR and the x87
+// control word. Freestanding; owned by the vCPU's thread.
 #pragma once
 
 #include "cpu/state.hpp"
@@ -20,8 +20,8 @@
 
 namespace nacre::interp {
 
-// The instruction's memory operand, seen from the guest. Offsets are within the operand's segment; they wrap at
-// the address size, which is the implementer's matter (as are canonical and limit checks, and paging).
+// The instruction's memory operand, seen from the guest. Offsets are within the operand's segment; they wrap
+// at the address size, which is the implementer's matter (as are canonical and limit checks, and paging).
 class VectorMemory {
  public:
   // False: the access faults; the implementer remembers how. Nothing was transferred. At most 128 bytes.
@@ -60,8 +60,9 @@ class VectorUnit {
  public:
   VectorUnit(const VectorPages& pages, const cpu::XsaveLayout& layout);
 
-  // `offset`: effective address of the ModRM memory operand (for maskmovdqu and maskmovq, of DS:rDI; with a vector
-  // index, of its base and displacement alone). Without a memory operand it is not looked at, nor is `memory`.
+  // `offset`: effective address of the ModRM memory operand (for maskmovdqu and maskmovq, of DS:rDI; with a
+  // vector index, of its base and displacement alone). Without a memory operand it is not looked at, nor is
+  // `memory`.
   VectorResult run(cpu::State& state, const x86::Instruction& instruction, u64 offset, VectorMemory& memory);
 
   // Called by the owner's fault handler, on the faulting thread. True: `rip` lay in a stub; it is now where
@@ -71,12 +72,12 @@ class VectorUnit {
  private:
   const u8* stub_for(const EncodedInstruction& encoded);
   VectorResult execute(cpu::State& state, const EncodedInstruction& encoded, u8* operand);
-  VectorResult run_unmasked(cpu::State& state, const x86::Instruction& instruction, const EncodedInstruction& encoded,
-                            u64 offset, VectorMemory& memory);
-  VectorResult run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes, u64 offset,
-                               VectorMemory& memory);
-  VectorResult run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes, u64 offset,
-                                VectorMemory& memory);
+  VectorResult run_unmasked(cpu::State& state, const x86::Instruction& instruction,
+                            const EncodedInstruction& encoded, u64 offset, VectorMemory& memory);
+  VectorResult run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
+                               u64 offset, VectorMemory& memory);
+  VectorResult run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
+                                u64 offset, VectorMemory& memory);
   void hide_host_pointers(cpu::State& state, u64 guest_offset) const;
   [[nodiscard]] bool is_stub(u64 address) const;
 
