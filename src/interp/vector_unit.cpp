@@ -1,6 +1,7 @@
 #include "interp/vector_unit.hpp"
 
 #include "base/copy.hpp"
+#include "cpu/model.hpp"
 #include "interp/vector_encode.hpp"
 #include "interp/vector_entry.hpp"
 #include "interp/vector_gather.hpp"
@@ -99,7 +100,7 @@ bool is_whole_image(Operation operation) {
 }  // namespace
 
 VectorUnit::VectorUnit(const VectorPages& pages, const cpu::XsaveLayout& layout)
-    : pages_(pages), layout_(layout), mxcsr_mask_(host_mxcsr_mask()) {
+    : pages_(pages), layout_(layout), mxcsr_mask_(host_mxcsr_mask() & cpu::Model::kMxcsrMask) {
   fill_bytes(pages_.stubs_writable, 0xcc, pages_.stub_bytes);
 }
 
@@ -207,6 +208,15 @@ VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, 
   const VectorResult result = run_unmasked(state, instruction, encoded, offset, memory);
   if (instruction.info->kind == x86::Class::X87) hide_host_pointers(state, offset);
   return result;
+}
+
+// In software: the host may have bits in MXCSR (AMD: MM) that the guest's processor has not.
+VectorResult VectorUnit::load_mxcsr(cpu::State& state, u64 offset, VectorMemory& memory) const {
+  u32 value = 0;
+  if (!memory.read(offset, &value, sizeof value)) return {Kind::MemoryFault};
+  if ((value & ~mxcsr_mask_) != 0) return {Kind::Exception, x86::Vector::GP};
+  store(state.xsave + XsaveLayout::kMxcsr, value);
+  return {};
 }
 
 VectorResult VectorUnit::run_unmasked(cpu::State& state, const Instruction& instruction,

@@ -5,7 +5,7 @@
 //
 // What the caller has checked before: that the instruction exists for this guest (CPUID, CR0.EM/TS,
 // CR4.OSFXSR/OSXSAVE, XCR0) and that the memory operand is aligned where it must be. What the unit does not
-// do: advance RIP, and run fxsave, xsave, ldmxcsr's kin that move whole images (interp/vector_state.hpp).
+// do: advance RIP, and run fxsave, xsave and their kin, which move whole images (interp/vector_state.hpp).
 //
 // A host CPU fault inside a stub reaches recover() from the owner's fault handler: a signal handler in
 // the hosted build, the exception entry in the type-1 build.
@@ -78,6 +78,7 @@ class VectorUnit {
                                u64 offset, VectorMemory& memory);
   VectorResult run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
                                 u64 offset, VectorMemory& memory);
+  VectorResult load_mxcsr(cpu::State& state, u64 offset, VectorMemory& memory) const;
   void hide_host_pointers(cpu::State& state, u64 guest_offset) const;
   [[nodiscard]] bool is_stub(u64 address) const;
 
