@@ -2,8 +2,8 @@
 // space, the interrupt and time hardware and the devices, and answers for them to the processors.
 //
 // Life: construct, assemble() once (builds the maps and writes the firmware tables into RAM), let a loader
-// in board/boot place a kernel, run processors against processor(i). reset() brings devices, not RAM, back
-// to power-on.
+// in board/boot place a kernel, run processors against processor(i). reset() brings it back to where
+// assemble() left it; RAM's contents are the owner's matter: it zeroes them before.
 //
 // Threads: none are known here. The board is one object without a lock; its owner makes every call (those
 // through processor(i) included) under one lock of its own, but for `memory()`, which after assemble() is
@@ -12,32 +12,21 @@
 // Freestanding.
 #pragma once
 
+#include <optional>
 #include <span>
 
 #include "base/result.hpp"
+#include "board/chipset.hpp"
 #include "board/environment.hpp"
 #include "board/layout.hpp"
-#include "cpu/platform.hpp"
-#include "cpu/state.hpp"
+#include "board/options.hpp"
+#include "board/processor_port.hpp"
 #include "memory/address_space.hpp"
 #include "memory/port_space.hpp"
 
 namespace nacre::board {
 
-inline constexpr unsigned kMaxProcessors = 32;
-
-struct Options {
-  u64 memory_bytes = 0;        // whole pages, kMinMemory to kMaxMemory
-  u8* ram = nullptr;           // the host's mapping of that many bytes, zeroed
-  u8* page_flags = nullptr;    // a byte for each page of it, zeroed
-  unsigned processors = 1;     // 1 to kMaxProcessors
-  u64 tsc_hz = 0;              // of Environment::tsc(); not zero
-  unsigned serial_ports = 1;   // 1: COM1; 2: COM2 as well, the channel of `nacre run`
-  bool debug_exit = false;     // port 0xf4: a write stops the machine
-  bool debug_console = false;  // port 0xe9: a write is a byte to the host
-};
-
-class Board {
+class Board final : private ProcessorHost {
  public:
   Board(const Options& options, Environment& environment);
   Board(const Board&) = delete;
@@ -47,26 +36,67 @@ class Board {
   Status assemble();
   void reset();
 
-  [[nodiscard]] memory::AddressSpace& memory();
-  [[nodiscard]] const Options& options() const;
+  [[nodiscard]] memory::AddressSpace& memory() { return memory_; }
+  [[nodiscard]] const Options& options() const { return options_; }
   // Guest-physical address of the ACPI root pointer, for loaders.
-  [[nodiscard]] u64 rsdp() const;
+  [[nodiscard]] u64 rsdp() const { return kTablesBase; }
 
   // What processor `i` sees. Before its first instruction, attach() it to its state: the board reads the
-  // time stamp offset there and nothing else, on the processor's thread.
-  [[nodiscard]] cpu::Platform& processor(unsigned i);
-  void attach(unsigned i, const cpu::State& state);
+  // time stamp offset there and nothing else.
+  [[nodiscard]] cpu::Platform& processor(unsigned i) { return port(i); }
+  void attach(unsigned i, const cpu::State& state) { port(i).attach(state); }
+  // To be called when the processor's time stamp offset has changed.
+  void tsc_changed(unsigned i);
 
   // When advance() must be called at the latest, in Environment::now() time; kNever when nothing is armed.
-  // Any call into the board may change it (then Environment::deadline_moved() is called if it got earlier).
-  [[nodiscard]] u64 next_deadline() const;
+  // Any call into the board may change it; Environment::deadline_moved() is called when it became earlier
+  // than what this function last returned.
+  [[nodiscard]] u64 next_deadline();
   // Lets timers fire up to Environment::now().
   void advance();
 
   // Input of port 0 (COM1) or 1 (COM2). Takes as many bytes as it has room for now and returns their number.
-  usize serial_input(unsigned port, std::span<const u8> bytes);
+  usize serial_input(unsigned port, std::span<const u8> bytes) { return chipset_.serial_input(port, bytes); }
   // The ACPI power button: the guest is asked to shut down.
-  void press_power_button();
+  void press_power_button() { chipset_.press_power_button(); }
+
+  // The parts, for tests and for whoever saves their state.
+  [[nodiscard]] Chipset& chipset() { return chipset_; }
+  [[nodiscard]] irq::LocalApic& local_apic(unsigned i) { return port(i).local_apic(); }
+
+ private:
+  // The 8259 pair's INT wire goes to LINT0 of every processor; only the first leaves it unmasked.
+  class PicOutput final : public irq::Line {
+   public:
+    explicit PicOutput(irq::ApicBus& bus) : bus_(bus) {}
+    void set(bool asserted) override {
+      for (usize i = 0; i < bus_.count(); ++i) bus_.apic(i).set_lint(0, asserted);
+    }
+
+   private:
+    irq::ApicBus& bus_;
+  };
+
+  void timers_touched(u64 candidate) override;
+  u32 port_read(u16 port, unsigned size) override;
+  void port_write(u16 port, unsigned size, u32 value) override;
+
+  [[nodiscard]] Status check_options() const;
+  Status map_ram();
+  void add_processors();
+  ProcessorPort& port(unsigned i);
+  [[nodiscard]] u64 earliest_deadline() const;
+
+  const Options options_;
+  Environment& environment_;
+  memory::AddressSpace memory_;
+  memory::PortSpace ports_;
+  RamWriter ram_writer_;
+  irq::ApicBus bus_;
+  PicOutput pic_output_;
+  Chipset chipset_;
+  std::optional<ProcessorPort> processors_[kMaxProcessors];
+  u64 announced_deadline_ = 0;  // what next_deadline() last returned
 };
 
 }  // namespace nacre::board

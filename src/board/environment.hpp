@@ -5,11 +5,12 @@
 // implementation must not call back into the board, and should be short.
 #pragma once
 
+#include "base/clock.hpp"
 #include "base/types.hpp"
 
 namespace nacre::board {
 
-inline constexpr u64 kNever = ~u64{0};  // a deadline that will not come
+using time::kNever;  // a deadline that will not come
 
 // Why the machine stops, or wants to.
 struct PowerEvent {
@@ -17,7 +18,7 @@ struct PowerEvent {
     PowerOff,   // ACPI S5
     Reset,      // port 0xcf9, the ACPI reset register, keyboard controller, or port 0x92
     Sleep,      // ACPI S1 to S4 (none of them is offered, so a guest that asks is mistaken)
-    DebugExit,  // a write to the debug-exit port: code is what was written
+    DebugExit,  // a write to the debug-exit port: code is (what was written << 1) | 1
   };
   Kind kind = Kind::PowerOff;
   u32 code = 0;
@@ -49,7 +50,7 @@ class Environment {
 
   virtual void serial_output(unsigned port, u8 byte) = 0;  // port 0 (COM1) or 1 (COM2) transmits
   virtual void serial_input_room(unsigned port) = 0;       // it can take input again after having been full
-  virtual void debug_output(u8 byte) = 0;   // port 0xe9, when Options::debug_console
+  virtual void debug_output(u8 byte) = 0;                  // port 0xe9, when Options::debug_console
 
  protected:
   ~Environment() = default;

@@ -31,15 +31,18 @@ static_assert(kEcamBase + kEcamBytes == kPciWindow2Base);
 static_assert(kEcamBase % kEcamBytes == 0);
 
 // Ports.
-inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPort61 = 0x61, kPortCmos = 0x70,
-                     kPortPost = 0x80, kPortPicSlave = 0xa0, kPortDebugConsole = 0xe9, kPortDebugExit = 0xf4,
-                     kPortCom1 = 0x3f8, kPortCom2 = 0x2f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8,
-                     kPortReset = 0xcf9, kPortPciData = 0xcfc;
+inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPortKeyboardData = 0x60, kPort61 = 0x61,
+                     kPortKeyboard = 0x64, kPortCmos = 0x70, kPortPost = 0x80, kPort92 = 0x92,
+                     kPortPicSlave = 0xa0, kPortDebugConsole = 0xe9, kPortDebugExit = 0xf4, kPortCom1 = 0x3f8,
+                     kPortCom2 = 0x2f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8, kPortReset = 0xcf9,
+                     kPortPciData = 0xcfc;
 // The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.
 inline constexpr u16 kPortPm1Event = 0x600, kPortPm1Control = 0x604, kPortPmTimer = 0x608;
+inline constexpr u8 kPmPorts = 12;
 
-// Interrupt lines (ISA numbers; they are also the GSIs, but for 0, which is IOAPIC pin 2).
-inline constexpr unsigned kIrqTimer = 0, kIrqKeyboard = 1, kIrqCom1 = 4, kIrqCom2 = 3, kIrqRtc = 8, kIrqSci = 9,
-                          kIrqMouse = 12;
+// Interrupt lines (ISA numbers; they are also the GSIs and IOAPIC pins, but for the timer's).
+inline constexpr unsigned kIrqTimer = 0, kIrqKeyboard = 1, kIrqCom1 = 4, kIrqCom2 = 3, kIrqRtc = 8,
+                          kIrqSci = 9, kIrqMouse = 12;
+inline constexpr unsigned kGsiTimer = 2;
 
 }  // namespace nacre::board

@@ -1,0 +1,89 @@
+// Small pieces that fit the devices' ports to the Environment and to the bus spaces. Freestanding; under
+// the board's lock.
+#pragma once
+
+#include "base/clock.hpp"
+#include "board/environment.hpp"
+#include "device/ports.hpp"
+#include "memory/address_space.hpp"
+#include "memory/port_space.hpp"
+#include "time/pvclock/pvclock.hpp"
+
+namespace nacre::board {
+
+class EnvironmentClock final : public time::Clock, public time::WallClock {
+ public:
+  explicit EnvironmentClock(Environment& environment) : environment_(environment) {}
+  u64 now_ns() override { return environment_.now(); }
+  u64 unix_ns() override { return environment_.wall_clock(); }
+
+ private:
+  Environment& environment_;
+};
+
+class SerialOutput final : public device::ByteSink {
+ public:
+  SerialOutput(Environment& environment, unsigned port) : environment_(environment), port_(port) {}
+  void put(u8 byte) override { environment_.serial_output(port_, byte); }
+
+ private:
+  Environment& environment_;
+  unsigned port_;
+};
+
+class DebugOutput final : public device::ByteSink {
+ public:
+  explicit DebugOutput(Environment& environment) : environment_(environment) {}
+  void put(u8 byte) override { environment_.debug_output(byte); }
+
+ private:
+  Environment& environment_;
+};
+
+class PowerOutput final : public device::PowerSink {
+ public:
+  explicit PowerOutput(Environment& environment) : environment_(environment) {}
+  void power_off() override { environment_.power_event({PowerEvent::Kind::PowerOff, 0}); }
+  void reset() override { environment_.power_event({PowerEvent::Kind::Reset, 0}); }
+  void debug_exit(u32 status) override { environment_.power_event({PowerEvent::Kind::DebugExit, status}); }
+
+ private:
+  Environment& environment_;
+};
+
+class RamWriter final : public time::GuestWriter {
+ public:
+  explicit RamWriter(memory::AddressSpace& memory) : memory_(memory) {}
+  bool write(GuestPhysical address, const void* from, usize bytes) override {
+    return memory_.write(address, from, bytes);
+  }
+
+ private:
+  memory::AddressSpace& memory_;
+};
+
+// A window onto an object that has read(offset, size) and write(offset, size, value) but no base class.
+template <typename Device>
+class Window final : public memory::MmioHandler {
+ public:
+  explicit Window(Device& device) : device_(device) {}
+  u64 read(u64 offset, unsigned size) override { return device_.read(offset, size); }
+  void write(u64 offset, unsigned size, u64 value) override { device_.write(offset, size, value); }
+
+ private:
+  Device& device_;
+};
+
+// Ports that are two member functions of their owner.
+template <typename Owner, u32 (Owner::*reader)(u16, unsigned), void (Owner::*writer)(u16, unsigned, u32)>
+class Ports final : public memory::PortHandler {
+ public:
+  explicit Ports(Owner& owner) : owner_(owner) {}
+  u32 read(u16 offset, unsigned size) override { return (owner_.*reader)(offset, size); }
+  void write(u16 offset, unsigned size, u32 value) override { (owner_.*writer)(offset, size, value); }
+
+ private:
+  Owner& owner_;
+};
+
+}  // namespace nacre::board

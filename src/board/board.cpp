@@ -1,0 +1,134 @@
+#include "board/board.hpp"
+
+#include "board/acpi/tables.hpp"
+#include "board/memory_map.hpp"
+
+namespace nacre::board {
+
+Board::Board(const Options& options, Environment& environment)
+    : options_(options),
+      environment_(environment),
+      ram_writer_(memory_),
+      pic_output_(bus_),
+      chipset_(options, environment, pic_output_, bus_) {}
+
+Status Board::check_options() const {
+  const Options& o = options_;
+  if (o.memory_bytes < kMinMemory || o.memory_bytes > kMaxMemory || o.memory_bytes % kPageSize != 0) {
+    return Error("guest memory of ")
+        .append_number(o.memory_bytes)
+        .append(" bytes is not possible; choose whole pages, from 2 MiB to 1 TiB");
+  }
+  if (o.processors < 1 || o.processors > kMaxProcessors) {
+    return Error("a guest with ")
+        .append_number(o.processors)
+        .append(" processors is not possible; choose 1 to ")
+        .append_number(kMaxProcessors);
+  }
+  if (o.serial_ports < 1 || o.serial_ports > kMaxSerialPorts) {
+    return Error("a guest with ")
+        .append_number(o.serial_ports)
+        .append(" serial ports is not possible; choose 1 or 2");
+  }
+  NACRE_CHECK(o.ram != nullptr && o.page_flags != nullptr && o.tsc_hz >= 1000);
+  return {};
+}
+
+Status Board::assemble() {
+  TRY(check_options());
+  TRY(map_ram());
+  TRY(chipset_.attach(memory_, ports_));
+  add_processors();
+  reset();
+  return {};
+}
+
+Status Board::map_ram() {
+  const auto add = [this](u64 base, u64 end, u64 file_offset) -> Status {
+    if (end <= base) return {};
+    return memory_.add_ram(GuestPhysical(base), end - base, options_.ram + file_offset,
+                           options_.page_flags + file_offset / kPageSize);
+  };
+  const u64 low_end = low_ram_end(options_.memory_bytes);
+  TRY(add(0, kVgaHole, 0));
+  TRY(add(kShadowBase, low_end, kShadowBase));
+  return add(kHighRamBase, high_ram_end(options_.memory_bytes), low_end);
+}
+
+void Board::add_processors() {
+  const ProcessorPort::Wiring wiring = {.environment = environment_,
+                                        .host = *this,
+                                        .memory = memory_,
+                                        .ram = ram_writer_,
+                                        .clock = chipset_.clock(),
+                                        .wall_clock = chipset_.wall_clock(),
+                                        .bus = bus_,
+                                        .ioapic = chipset_.ioapic(),
+                                        .pic = chipset_.pic()};
+  for (unsigned i = 0; i < options_.processors; ++i) {
+    processors_[i].emplace(wiring, i, options_.tsc_hz);
+    NACRE_CHECK(bus_.attach(processors_[i]->local_apic()));
+  }
+}
+
+void Board::reset() {
+  chipset_.reset();
+  for (unsigned i = 0; i < options_.processors; ++i) port(i).reset();
+  u8* tables = memory_.host(GuestPhysical(kTablesBase), true);
+  NACRE_CHECK(tables != nullptr);
+  const Status built =
+      acpi::build_tables({tables, kTablesBytes}, static_cast<u32>(kTablesBase),
+                         {.processors = options_.processors, .serial_ports = options_.serial_ports});
+  NACRE_CHECK(built.ok());  // room for the largest board there can be: a test sees to it
+  announced_deadline_ = 0;
+}
+
+ProcessorPort& Board::port(unsigned i) {
+  NACRE_CHECK(i < kMaxProcessors && processors_[i].has_value());
+  return *processors_[i];
+}
+
+void Board::tsc_changed(unsigned i) {
+  port(i).local_apic().tsc_changed();
+  port(i).pvclock().refresh();
+  timers_touched(port(i).local_apic().next_deadline());
+}
+
+u64 Board::earliest_deadline() const {
+  u64 earliest = chipset_.next_deadline();
+  for (unsigned i = 0; i < options_.processors; ++i) {
+    const u64 deadline = processors_[i]->local_apic().next_deadline();
+    if (deadline < earliest) earliest = deadline;
+  }
+  return earliest;
+}
+
+u64 Board::next_deadline() {
+  announced_deadline_ = earliest_deadline();
+  return announced_deadline_;
+}
+
+void Board::advance() {
+  const u64 now = environment_.now();
+  chipset_.advance(now);
+  for (unsigned i = 0; i < options_.processors; ++i) port(i).local_apic().advance(now);
+}
+
+void Board::timers_touched(u64 candidate) {
+  if (candidate >= announced_deadline_) return;
+  announced_deadline_ = candidate;
+  environment_.deadline_moved();
+}
+
+u32 Board::port_read(u16 port, unsigned size) {
+  const u32 value = ports_.read(port, size);
+  if (chipset_.take_timers_touched()) timers_touched(chipset_.next_deadline());
+  return value;
+}
+
+void Board::port_write(u16 port, unsigned size, u32 value) {
+  ports_.write(port, size, value);
+  if (chipset_.take_timers_touched()) timers_touched(chipset_.next_deadline());
+}
+
+}  // namespace nacre::board

@@ -1,0 +1,184 @@
+#include "board/chipset.hpp"
+
+namespace nacre::board {
+namespace {
+
+constexpr u8 kIoApicId = 0;
+constexpr u8 kSciElcr = 1 << (kIrqSci - 8);  // the SCI is level-triggered. ACPI 6.4, 5.2.9
+
+// Offsets in the window of ports 0xcf8 to 0xcff.
+constexpr u16 kResetOffset = kPortReset - kPortPciAddress, kDataOffset = kPortPciData - kPortPciAddress;
+
+// System control port A (0x92): bit 0 resets, bit 1 is the A20 gate, always open here.
+constexpr u8 kFastReset = 1 << 0, kA20 = 1 << 1;
+
+u64 earlier(u64 a, u64 b) {
+  return a < b ? a : b;
+}
+
+}  // namespace
+
+Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to_processors,
+                 irq::MessageSink& bus)
+    : options_(options),
+      environment_(environment),
+      clock_(environment),
+      debug_output_(environment),
+      power_(environment),
+      pic_(to_processors),
+      ioapic_(bus, kIoApicId),
+      timer_line_(pic_, ioapic_, kIrqTimer),
+      keyboard_line_(pic_, ioapic_, kIrqKeyboard),
+      com2_line_(pic_, ioapic_, kIrqCom2),
+      com1_line_(pic_, ioapic_, kIrqCom1),
+      rtc_line_(pic_, ioapic_, kIrqRtc),
+      sci_line_(pic_, ioapic_, kIrqSci),
+      mouse_line_(pic_, ioapic_, kIrqMouse),
+      pit_(clock_, timer_line_),
+      rtc_(clock_, clock_, rtc_line_),
+      pm_(clock_, sci_line_, power_),
+      serial_{{{environment, 0}, {com1_line_, serial_[0].output}},
+              {{environment, 1}, {com2_line_, serial_[1].output}}},
+      keyboard_({.irq1 = keyboard_line_, .irq12 = mouse_line_, .power = power_}),
+      reset_port_(power_),
+      debug_exit_(power_),
+      debug_console_(debug_output_) {}
+
+Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
+  TRY(memory.add_mmio(GuestPhysical(kIoApicBase), kPageSize, ioapic_window_));
+  TRY(memory.add_mmio(GuestPhysical(kEcamBase), kEcamBytes, pci_));
+
+  TRY(ports.claim(kPortPicMaster, 2, pic_master_ports_));
+  TRY(ports.claim(kPortPit, 4, pit_ports_));
+  TRY(ports.claim(kPortKeyboardData, 1, keyboard_data_port_));
+  TRY(ports.claim(kPort61, 1, port61_));
+  TRY(ports.claim(kPortKeyboard, 1, keyboard_port_));
+  TRY(ports.claim(kPortCmos, 2, rtc_ports_));
+  TRY(ports.claim(kPortPost, 1, post_port_));
+  TRY(ports.claim(kPort92, 1, port92_port_));
+  TRY(ports.claim(kPortPicSlave, 2, pic_slave_ports_));
+  TRY(ports.claim(kPortCom1, device::Uart16550::kPorts, com1_ports_));
+  if (options_.serial_ports > 1) TRY(ports.claim(kPortCom2, device::Uart16550::kPorts, com2_ports_));
+  TRY(ports.claim(kPortElcr, 2, elcr_ports_));
+  TRY(ports.claim(kPortPm1Event, kPmPorts, pm_ports_, 4));
+  TRY(ports.claim(kPortPciAddress, 8, pci_ports_, 4));
+  if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
+  if (options_.debug_console) TRY(ports.claim(kPortDebugConsole, 1, debug_console_port_));
+  return {};
+}
+
+void Chipset::reset() {
+  pic_.reset();
+  ioapic_.reset();
+  pic_.write_elcr(1, kSciElcr);
+  pit_.reset();
+  rtc_.reset();
+  pm_.reset();
+  for (Serial& serial : serial_) {
+    serial.uart.reset();
+    serial.input_waits = false;
+  }
+  keyboard_.reset();
+  reset_port_.reset();
+  pci_.reset();
+  port92_ = kA20;
+  write_memory_size(options_.memory_bytes);
+  timers_touched_ = true;
+}
+
+// The sizes that a PC's BIOS leaves in CMOS: conventional, above 1 MiB in KiB, above 16 MiB in 64 KiB.
+void Chipset::write_memory_size(u64 memory_bytes) {
+  const auto store = [this](u8 index, u64 value) {
+    const u64 capped = value < 0xffff ? value : 0xffff;
+    rtc_.set_nvram(index, static_cast<u8>(capped));
+    rtc_.set_nvram(static_cast<u8>(index + 1), static_cast<u8>(capped >> 8));
+  };
+  const u64 low = memory_bytes < kLowRamLimit ? memory_bytes : kLowRamLimit;
+  store(0x15, kEbdaBase / kKiB);
+  store(0x17, (low - kMiB) / kKiB);
+  store(0x30, (low - kMiB) / kKiB);
+  store(0x34, low > 16 * kMiB ? (low - 16 * kMiB) / (64 * kKiB) : 0);
+}
+
+u64 Chipset::next_deadline() const {
+  return earlier(pit_.next_deadline(), earlier(rtc_.next_deadline(), pm_.next_deadline()));
+}
+
+void Chipset::advance(u64 now) {
+  pit_.advance(now);
+  rtc_.advance(now);
+  pm_.advance(now);
+}
+
+bool Chipset::take_timers_touched() {
+  const bool touched = timers_touched_;
+  timers_touched_ = false;
+  return touched;
+}
+
+void Chipset::write_pit(u16 offset, unsigned, u32 value) {
+  pit_.write(offset, static_cast<u8>(value));
+  timers_touched_ = true;
+}
+
+u32 Chipset::read_rtc(u16 offset, unsigned) {
+  timers_touched_ = true;  // reading register C re-arms
+  return rtc_.read(offset);
+}
+
+void Chipset::write_rtc(u16 offset, unsigned, u32 value) {
+  rtc_.write(offset, static_cast<u8>(value));
+  timers_touched_ = true;
+}
+
+void Chipset::write_pm(u16 offset, unsigned size, u32 value) {
+  pm_.write(offset, size, value);
+  timers_touched_ = true;
+}
+
+usize Chipset::serial_input(unsigned port, std::span<const u8> bytes) {
+  if (port >= options_.serial_ports) return bytes.size();  // nobody listens
+  Serial& serial = serial_[port];
+  usize taken = 0;
+  while (taken < bytes.size() && serial.uart.receive(bytes[taken])) ++taken;
+  serial.input_waits = taken < bytes.size();
+  return taken;
+}
+
+void Chipset::check_input_room(unsigned port) {
+  Serial& serial = serial_[port];
+  if (!serial.input_waits || !serial.uart.can_receive()) return;
+  serial.input_waits = false;
+  environment_.serial_input_room(port);
+}
+
+u32 Chipset::read_serial(unsigned port, u16 offset) {
+  const u32 value = serial_[port].uart.read(offset);
+  check_input_room(port);
+  return value;
+}
+
+void Chipset::write_serial(unsigned port, u16 offset, u32 value) {
+  serial_[port].uart.write(offset, static_cast<u8>(value));
+  check_input_room(port);
+}
+
+u32 Chipset::read_pci(u16 offset, unsigned size) {
+  if (offset == 0 && size == 4) return pci_.address();
+  if (offset >= kDataOffset) return pci_.read_data(static_cast<u16>(offset - kDataOffset), size);
+  return offset == kResetOffset && size == 1 ? reset_port_.read() : ~u32{0};
+}
+
+void Chipset::write_pci(u16 offset, unsigned size, u32 value) {
+  if (offset == 0 && size == 4) return pci_.set_address(value);
+  if (offset >= kDataOffset) return pci_.write_data(static_cast<u16>(offset - kDataOffset), size, value);
+  if (offset == kResetOffset && size == 1) reset_port_.write(static_cast<u8>(value));
+}
+
+void Chipset::write_port92(u16, unsigned, u32 value) {
+  const bool resets = (value & kFastReset) != 0 && (port92_ & kFastReset) == 0;
+  port92_ = static_cast<u8>((value & kFastReset) | kA20);
+  if (resets) power_.reset();
+}
+
+}  // namespace nacre::board

@@ -1,0 +1,29 @@
+// The sixteen ISA interrupt wires. Each ends at an input of the 8259 pair and at a pin of the IOAPIC, as on
+// every PC since the Pentium Pro; the guest masks the one it does not use. Freestanding; under the board's
+// lock.
+#pragma once
+
+#include "board/layout.hpp"
+#include "irq/ioapic/ioapic.hpp"
+#include "irq/line.hpp"
+#include "irq/pic/pic.hpp"
+
+namespace nacre::board {
+
+class IsaLine final : public irq::Line {
+ public:
+  IsaLine(irq::Pic& pic, irq::Ioapic& ioapic, unsigned number)
+      : pic_(pic), ioapic_(ioapic), number_(number) {}
+
+  void set(bool asserted) override {
+    pic_.set_input(number_, asserted);
+    ioapic_.set_pin(number_ == kIrqTimer ? kGsiTimer : number_, asserted);
+  }
+
+ private:
+  irq::Pic& pic_;
+  irq::Ioapic& ioapic_;
+  unsigned number_;
+};
+
+}  // namespace nacre::board
