@@ -17,12 +17,17 @@ class ByteSink {
 // Decisions about the whole machine. Requests: the instruction that caused one completes first.
 class PowerSink {
  public:
-  virtual void power_off() = 0;  // ACPI S5
-  virtual void reset() = 0;      // reset port, keyboard controller pulse
-  virtual void debug_exit(u32 status) = 0;
+  virtual void power_off() = 0;            // ACPI S5
+  virtual void reset() = 0;                // reset port, keyboard controller pulse
+  virtual void debug_exit(u32 value) = 0;  // value: as the guest wrote it, see debug_exit_status
 
  protected:
   ~PowerSink() = default;
 };
+
+// The process status that emulators agree on, so that 0 stays "powered off".
+constexpr u32 debug_exit_status(u32 value) {
+  return (value << 1) | 1;
+}
 
 }  // namespace nacre::device

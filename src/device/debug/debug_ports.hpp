@@ -8,12 +8,12 @@
 
 namespace nacre::device {
 
-// Writing v ends the machine with status (v << 1) | 1, so that 0 stays "powered off".
+// Writing v ends the machine; its process ends with debug_exit_status(v).
 class DebugExit {
  public:
   explicit DebugExit(PowerSink& power) : power_(power) {}
   [[nodiscard]] u32 read() const { return 0; }
-  void write(u32 value) { power_.debug_exit((value << 1) | 1); }
+  void write(u32 value) { power_.debug_exit(value); }
 
  private:
   PowerSink& power_;
