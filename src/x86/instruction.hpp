@@ -25,7 +25,7 @@ enum class OperandKind : u8 {
   GprRm,         // E with mod == 3 or memory
   GprRmOnly,     // R: ModRM.rm, register form only
   MemoryOnly,    // M: memory form only
-  GprOpcode,     // low three bits of the opcode, with REX.B
+  GprOpcode,     // low three bits of the opcode, with REX.B: Instruction::rm
   GprVvvv,       // B: VEX.vvvv
   Accumulator,   // AL/AX/EAX/RAX
   FixedCl,       // CL as a shift count
@@ -64,6 +64,7 @@ enum class Width : u8 {
   OpSizeZ,       // z: 2 or 4 (4 also with 64-bit operand size)
   OpSizeY,       // y: 4, or 8 with 64-bit operand size
   AddressSize,
+  Native,        // 8 in 64-bit mode, else 4: control registers, invpcid's type
   Vector,        // by vector length: 16, 32, 64
   HalfVector,    // half of it
   QuarterVector,
@@ -71,6 +72,7 @@ enum class Width : u8 {
   FarMemory,     // p: 2 + operand size
   TableRegister, // s: 6 bytes, 10 in 64-bit mode
   StackWord,     // 2, 4 or 8: what push moves
+  OpSizePair,    // a: bound's two words or doublewords; cmpxchg8b and 16b
   Environment,   // fnstenv 14/28, fnsave 94/108, fxsave 512, xsave by XCR0: the executor computes it
 };
 
@@ -105,13 +107,6 @@ enum class Class : u8 {
               // what shows the host (rdtsc, rdrand); memory of irregular size (fxsave, xsave, fldenv)
 };
 
-// How an EVEX memory operand scales its 8-bit displacement, and whether it may be a broadcast.
-// SDM vol. 2, tables 2-34 and 2-35.
-enum class Tuple : u8 {
-  None, Full, Half, FullMem, Scalar, Scalar1, Scalar2, Fixed1, Fixed2, Tuple2, Tuple4, Tuple8, HalfMem,
-  QuarterMem, EighthMem, Mem128, Movddup,
-};
-
 struct OpcodeInfo {
   const char* name = nullptr;  // mnemonic in lower case
   Operation operation{};
@@ -125,7 +120,7 @@ struct OpcodeInfo {
   u32 attributes = 0;          // OpcodeAttribute bits
   Feature feature = Feature::Base;  // cpuid condition
   u8 fixed = 0;                // SegmentFixed, lds …: the SegmentIndex; int3: 3, int1: 1, into: 4
-  Tuple tuple = Tuple::None;   // EVEX
+  u8 element = 0;              // bytes of a vector element, where masks or broadcasts count in elements; else 0
 };
 
 struct OpcodeAttribute {
@@ -139,19 +134,23 @@ struct OpcodeAttribute {
   static constexpr u32 ends_block = 1 << 7;       // what follows may mean something else
   static constexpr u32 aligned_memory = 1 << 8;   // memory operand of 16 bytes or more must be aligned (#GP)
   static constexpr u32 flags_depend_on_count = 1 << 9;  // shifts: flags unchanged when the count is 0
-  static constexpr u32 protected_only = 1 << 10;  // #UD in real and V86 mode
+  static constexpr u32 protected_only = 1 << 10;  // #UD in real and V86 mode (VEX and EVEX always)
   static constexpr u32 rep_allowed = 1 << 11;
   static constexpr u32 no_vex_l1 = 1 << 12;       // #UD with VEX.L = 1
   static constexpr u32 vvvv_unused = 1 << 13;     // #UD unless vvvv is 1111b
   static constexpr u32 mod_ignored = 1 << 14;     // mov cr/dr: the register form whatever ModRM.mod says
-  static constexpr u32 not_in_real = 1 << 15;     // encoding that real and V86 mode do not know (VEX, EVEX)
+  static constexpr u32 avx2_when_256 = 1 << 15;   // Feature::Avx with 128-bit vectors, Avx2 with 256-bit ones
   static constexpr u32 repne_allowed = 1 << 16;   // cmps, scas
   static constexpr u32 mask_allowed = 1 << 17;    // EVEX.aaa may be other than 0
   static constexpr u32 mask_required = 1 << 18;   // … must be (gathers, scatters)
-  static constexpr u32 zeroing_allowed = 1 << 19;
+  static constexpr u32 element_displacement = 1 << 19;  // EVEX disp8 counts elements though memory holds more
   static constexpr u32 rounding_allowed = 1 << 20;    // EVEX.b on a register form: static rounding
   static constexpr u32 suppress_allowed = 1 << 21;    // … only {sae}
-  static constexpr u32 broadcast_allowed = 1 << 22;   // EVEX.b on a memory form
+  static constexpr u32 broadcast_allowed = 1 << 22;   // EVEX.b on a memory form: one element of 4 (W0) or 8 bytes
+  // For the decoder, set by the table builder.
+  static constexpr u32 has_immediate = 1 << 24;
+  static constexpr u32 has_vsib = 1 << 25;
+  static constexpr u32 restricted_registers = 1 << 26;  // segment, control, debug, mask registers: not all numbers exist
 };
 
 inline constexpr u8 kNoRegister = 0xff;
@@ -161,6 +160,7 @@ inline constexpr u8 kNoSegment = 0xff;
 struct Instruction {
   const OpcodeInfo* info = nullptr;  // never null after decode(); Class::Invalid when undefined
 
+  CodeSize code_size = CodeSize::Bits64;
   u8 length = 0;                // bytes, prefixes included
   Encoding encoding = Encoding::Legacy;
   Map map = Map::Primary;
@@ -169,11 +169,11 @@ struct Instruction {
 
   // Prefixes.
   bool lock = false;
-  bool rep = false;             // F3 present (also when it is mandatory)
-  bool repne = false;           // F2 present
+  bool rep = false;             // F3, also when it is mandatory; of F2 and F3 the last one counts
+  bool repne = false;           // F2
   bool operand_size_prefix = false;
   bool address_size_prefix = false;
-  u8 segment = kNoSegment;      // override: a SegmentIndex
+  u8 segment = kNoSegment;      // override: a SegmentIndex; in 64-bit mode only FS and GS, the others mean nothing
   u8 rex = 0;                   // the REX byte, 0 when absent
   bool w = false;               // REX.W / VEX.W / EVEX.W
 
@@ -186,7 +186,7 @@ struct Instruction {
   bool has_modrm = false;
   u8 modrm = 0;                 // the byte
   u8 reg = 0;                   // with REX.R (and EVEX.R') applied
-  u8 rm = 0;                    // register form: with REX.B (and EVEX.X) applied
+  u8 rm = 0;                    // register form: with REX.B (and EVEX.X) applied; GprOpcode: that register
   bool is_memory = false;       // ModRM with mod != 3
   u8 base = kNoRegister;        // GPR, kRipBase, or none
   u8 index = kNoRegister;       // GPR (Vsib: vector register), or none
@@ -195,7 +195,7 @@ struct Instruction {
 
   u64 immediate = 0;            // extended to 64 bits as the row says
   u16 immediate2 = 0;           // enter's level, a far pointer's selector, extrq/insertq's second byte
-  u8 immediate_size = 0;        // bytes
+  u8 immediate_size = 0;        // bytes of the first one (immediate)
 
   // EVEX only.
   u8 mask = 0;                  // aaa
