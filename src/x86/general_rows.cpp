@@ -93,10 +93,10 @@ constexpr Row kRows0F[] = {
     row(0x1e, "rdssp",   Op::Rdsspd, {rw(Ry)},  PF3 | reg(1) | cet),
     row(range(0x18, 0x1f), "nop", Op::Nop, {ea(Ev)}, {}),
 
-    row(0x20, "mov", Op::MovCr, {w(Rn), Cr}, kernel | mod_ignored),
-    row(0x21, "mov", Op::MovDr, {w(Rn), Dr}, kernel | mod_ignored),
-    row(0x22, "mov", Op::MovCr, {w(Cr), Rn}, kernel | ends | mod_ignored),
-    row(0x23, "mov", Op::MovDr, {w(Dr), Rn}, kernel | ends | mod_ignored),
+    row(0x20, "mov", Op::MovCr, {w(Rany), Cr}, kernel | mod_ignored),
+    row(0x21, "mov", Op::MovDr, {w(Rany), Dr}, kernel | mod_ignored),
+    row(0x22, "mov", Op::MovCr, {w(Cr), Rany}, kernel | ends | mod_ignored),
+    row(0x23, "mov", Op::MovDr, {w(Dr), Rany}, kernel | ends | mod_ignored),
 
     row(0x30, "wrmsr", Op::Wrmsr, {}, kernel | ends | reads(RAX, RCX, RDX)),
     row(0x31, "rdtsc", Op::Rdtsc, {}, sys | writes(RAX, RDX)),

@@ -155,7 +155,8 @@ inline constexpr Argument Rb = argument(K_R, Width::B, regform), Rw = argument(K
                           Rd = argument(K_R, Width::D, regform), Rv = argument(K_R, Width::OpSize, regform),
                           Ry = argument(K_R, Width::OpSizeY, regform),
                           Rq = argument(K_R, Width::Q, regform), Raddr = argument(K_R, Width::AddressSize, regform),
-                          Rn = argument(K_R, Width::Native, regform);
+                          Rn = argument(K_R, Width::Native, regform),
+                          Rany = argument(K_R, Width::Native);  // whatever mod says: mov cr, mov dr
 inline constexpr Argument M = argument(K_M, Width::None, mem), Mb = argument(K_M, Width::B, mem),
                           Mw = argument(K_M, Width::W, mem), Md = argument(K_M, Width::D, mem),
                           Mq = argument(K_M, Width::Q, mem), Mt = argument(K_M, Width::T, mem),
