@@ -115,8 +115,8 @@ void append_vex(const Instruction& instruction, const Fields& fields, bool w, En
 }
 
 bool append_evex(const Instruction& instruction, bool long_mode, bool w, EncodedInstruction& encoded) {
-  if (instruction.opcode_offset < 4) return false;
-  const u8* prefix = instruction.bytes + instruction.opcode_offset - 4;
+  if (instruction.modrm_offset < 5) return false;
+  const u8* prefix = instruction.bytes + instruction.modrm_offset - 5;  // 62, P0, P1, P2, opcode, ModRM
   unsigned p0 = prefix[1];
   unsigned p1 = prefix[2];
   unsigned p2 = prefix[3];

@@ -185,6 +185,10 @@ VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, 
       return scatter(state, layout_, instruction, offset, memory);
     case Operation::GatherPrefetch:
       return {};
+    case Operation::Ldmxcsr:
+      return load_mxcsr(state, offset, memory);
+    case Operation::Stmxcsr:
+      return {memory.write(offset, state.xsave + XsaveLayout::kMxcsr, 4) ? Kind::Done : Kind::MemoryFault};
     default:
       break;
   }
