@@ -6,8 +6,14 @@
 # the build at once; and it never touches vector registers, because the `soft` engine calls it
 # while they hold the guest's values.
 set(NACRE_WARNINGS -Wall -Wextra -Wconversion -Wshadow -Werror)
-set(NACRE_CORE_FLAGS -fno-exceptions -fno-rtti -mgeneral-regs-only)
-set(NACRE_FREESTANDING_FLAGS -ffreestanding -fno-exceptions -fno-rtti -mno-red-zone -mgeneral-regs-only
+# clang's -mgeneral-regs-only takes `long double` away too, and then does not parse <span> or <optional>.
+if(CMAKE_CXX_COMPILER_ID MATCHES Clang)
+  set(NACRE_GENERAL_REGISTERS -mno-mmx -mno-sse -mno-avx)
+else()
+  set(NACRE_GENERAL_REGISTERS -mgeneral-regs-only)
+endif()
+set(NACRE_CORE_FLAGS -fno-exceptions -fno-rtti ${NACRE_GENERAL_REGISTERS})
+set(NACRE_FREESTANDING_FLAGS -ffreestanding -fno-exceptions -fno-rtti -mno-red-zone ${NACRE_GENERAL_REGISTERS}
     -fno-pie -mcmodel=kernel -fno-stack-protector -fno-threadsafe-statics)
 
 function(nacre_module)

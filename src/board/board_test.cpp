@@ -209,7 +209,7 @@ TEST(Board, power_events) {
   out(cpu, 0xf4, 0x10, 4);
   ASSERT_EQ(events.size(), 5u);
   EXPECT_EQ(events.back().kind, Kind::DebugExit);
-  EXPECT_EQ(events.back().code, 0x21u);
+  EXPECT_EQ(events.back().code, 0x10u);
 }
 
 TEST(Board, debug_ports_are_absent_unless_asked_for) {

@@ -68,7 +68,7 @@ struct FadtFlag {  // 5.2.9, table 5.10
                        TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10;
 };
 struct BootArchitecture {  // 5.2.9.3. Without the 8042 bit Linux does not spend time looking for one.
-  static constexpr u16 LEGACY_DEVICES = 1 << 0, HAS_8042 = 1 << 1, VGA_NOT_PRESENT = 1 << 2;
+  static constexpr u16 LEGACY_DEVICES = 1 << 0, VGA_NOT_PRESENT = 1 << 2;
 };
 
 struct [[gnu::packed]] Facs {  // 5.2.10

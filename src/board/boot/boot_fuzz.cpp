@@ -9,7 +9,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const Image initrd(3000, 1);
   const Module module = {.bytes = initrd, .command_line = "m"};
   cpu::State state;
-  for (const usize modules : {0, 1}) {
+  for (const usize modules : {usize{0}, usize{1}}) {
     const Request request = {
         .kernel = {data, size}, .command_line = "x", .initrd = initrd, .modules = {&module, modules}};
     const Status status = load(machine.machine(), request, state);

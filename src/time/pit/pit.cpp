@@ -10,7 +10,7 @@ constexpr u64 kRefreshNs = 15'085;  // port 61h bit 4 toggles with every memory 
 u8 status_byte(const Pit::Counter& c, u64 now) {
   const unsigned out = counter::output(c, now) ? 0x80 : 0;
   const unsigned null = counter::is_null(c, now) ? 0x40 : 0;
-  return static_cast<u8>(out | null | c.access << 4 | c.mode << 1 | c.bcd);
+  return static_cast<u8>(out | null | unsigned{c.access} << 4 | unsigned{c.mode} << 1 | c.bcd);
 }
 
 void latch_count(Pit::Counter& c, u64 now) {
