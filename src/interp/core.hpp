@@ -8,6 +8,7 @@
 #pragma once
 
 #include "base/bits.hpp"
+#include "base/copy.hpp"
 #include "cpu/mmu.hpp"
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
@@ -44,7 +45,6 @@ constexpr bool is_canonical(u64 linear) { return sign_extend(linear, 48) == line
 // Guest memory is shared with other processors' threads: one move each, no library call.
 u64 load_host(const u8* from, unsigned bytes);
 void store_host(u8* to, unsigned bytes, u64 value);
-void copy_bytes(u8* to, const u8* from, usize bytes);
 
 struct Core {
   Core(memory::AddressSpace& memory_in, cpu::Platform& platform_in, const cpu::Model& model_in,
@@ -154,11 +154,6 @@ inline void store_host(u8* to, unsigned bytes, u64 value) {
     case 4: __builtin_memcpy(to, &value, 4); break;
     default: __builtin_memcpy(to, &value, 8); break;
   }
-}
-
-// `rep movsb` rather than memcpy, which may use vector registers that hold the guest's values.
-inline void copy_bytes(u8* to, const u8* from, usize bytes) {
-  asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
 }
 
 // `lock cmpxchg` at any alignment. True when it stored; else `expected` is what was there.

@@ -1,11 +1,14 @@
 // The reference interpreter: one instruction at a time, obvious rather than fast. It is the oracle for
 // every other engine, runs what they do not know, and delivers events for them. Everything it does to
 // the guest goes through State, AddressSpace and Platform. Freestanding; owned by the vCPU's thread.
+// About 800 KiB: make it on the heap.
 #pragma once
 
 #include "cpu/mmu.hpp"
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
+#include "interp/core.hpp"
+#include "interp/fetch.hpp"
 #include "memory/address_space.hpp"
 
 namespace nacre::cpu {
@@ -15,6 +18,13 @@ class Model;  // cpu/model.hpp: what CPUID says and which MSRs and CR4 bits exis
 namespace nacre::interp {
 
 class VectorUnit;  // interp/vector_unit.hpp: runs one x87/MMX/SSE/AVX instruction on loaded state
+
+// Told about instructions that decode but that we do not execute: the guest gets #UD. At most
+// Interpreter::kMaxReports calls a lifetime.
+struct UnknownInstructionHook {
+  void (*report)(void* context, const x86::Instruction& instruction, u64 rip) = nullptr;
+  void* context = nullptr;
+};
 
 enum class StepResult : u8 {
   Executed,  // an instruction completed, or an event was delivered
@@ -47,12 +57,19 @@ class Interpreter {
   // Drops cached translations (another engine or a debugger changed tables or control registers).
   void flush();
 
+  static constexpr unsigned kMaxReports = 16;
+  void set_unknown_instruction_hook(UnknownInstructionHook hook) { unknown_ = hook; }
+
  private:
-  memory::AddressSpace& memory_;
-  cpu::Platform& platform_;
-  const cpu::Model& model_;
-  VectorUnit& vector_;
-  cpu::TranslationObserver* observer_;
+  bool run(const DecodedInstruction& decoded);
+  void report_unknown(const x86::Instruction& instruction);
+  bool hits_instruction_breakpoint();
+  StepResult finish(bool single_step);
+
+  Core core_;
+  Fetcher fetcher_;
+  UnknownInstructionHook unknown_;
+  unsigned reports_ = 0;
 };
 
 }  // namespace nacre::interp

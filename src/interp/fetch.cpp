@@ -1,0 +1,125 @@
+// Instruction fetch. SDM vol. 3, 4.6 (fetch rights), 5.3 (code limit), 6.15 (#GP for 15 bytes).
+#include "interp/fetch.hpp"
+
+#include "cpu/model.hpp"
+#include "interp/handlers.hpp"
+#include "interp/operands.hpp"
+
+namespace nacre::interp {
+namespace {
+
+using x86::CodeSize;
+using x86::DecodeStatus;
+using x86::OpcodeAttribute;
+
+constexpr unsigned kWindow = 16;
+
+CodeSize code_size_of(const Core& core) {
+  if (core.code64) return CodeSize::Bits64;
+  const bool wide = (core.state->segment[x86::CS].attributes & SegmentAttributes::DB) != 0;
+  return wide ? CodeSize::Bits32 : CodeSize::Bits16;
+}
+
+bool fetch_address(Core& core, u64& linear) {
+  const State& s = *core.state;
+  if (core.code64) {
+    linear = s.rip;
+    return is_canonical(linear) || core.general_protection();
+  }
+  const Segment& code = s.segment[x86::CS];
+  linear = (code.base + s.rip) & 0xffffffff;
+  return s.rip <= code.limit || core.general_protection();
+}
+
+// Copies up to `wanted` bytes of the page behind `entry`. Other processors may be writing there: what is
+// decoded is the copy.
+void copy_code(Core& core, const TlbEntry& entry, u64 offset, u8* to, unsigned wanted) {
+  for (unsigned n = 0; n < wanted; ++n) {
+    to[n] = entry.host != nullptr
+                ? entry.host[offset + n]
+                : static_cast<u8>(core.platform.mmio_read(GuestPhysical(entry.physical + offset + n), 1));
+  }
+}
+
+// LOCK needs a memory destination and an instruction that knows it. SDM vol. 2, LOCK.
+bool lock_allowed(const Instruction& i) {
+  return (i.info->attributes & OpcodeAttribute::lockable) != 0 && is_memory_operand(i, 0);
+}
+
+u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Handler handler) {
+  if (status == DecodeStatus::TooLong) return FetchCheck::too_long;
+  if (status != DecodeStatus::Ok || i.info->kind == x86::Class::Invalid) return FetchCheck::undefined;
+  if (i.lock && !lock_allowed(i)) return FetchCheck::undefined;
+  if (i.info->feature != x86::Feature::Base && !core.model.has(i.info->feature)) return FetchCheck::undefined;
+  if (handler == nullptr) return FetchCheck::unknown;
+  u32 checks = 0;
+  const u32 attributes = i.info->attributes;
+  if ((attributes & (OpcodeAttribute::protected_only | OpcodeAttribute::not_in_real)) != 0) checks |= FetchCheck::protected_only;
+  if ((attributes & OpcodeAttribute::privileged) != 0) checks |= FetchCheck::privileged;
+  return checks;
+}
+
+void set_key(DecodedInstruction& entry, const u8* bytes, CodeSize code_size) {
+  const unsigned length = entry.instruction.length > kWindow ? kWindow : entry.instruction.length;
+  for (unsigned half = 0; half < 2; ++half) {
+    const unsigned start = 8 * half;
+    const unsigned counted = length <= start ? 0 : length - start > 8 ? 8 : length - start;
+    entry.mask[half] = counted == 0 ? 0 : low_bytes_mask(counted);
+    entry.bytes[half] = load_host(bytes + start, 8) & entry.mask[half];
+  }
+  entry.code_size = code_size;
+}
+
+bool matches(const DecodedInstruction& entry, u64 low, u64 high, unsigned available, CodeSize code_size) {
+  return (low & entry.mask[0]) == entry.bytes[0] && (high & entry.mask[1]) == entry.bytes[1] &&
+         entry.code_size == code_size && entry.instruction.length <= available && entry.instruction.length != 0;
+}
+
+}  // namespace
+
+const DecodedInstruction* Fetcher::decode(Core& core, DecodedInstruction& entry, u64 linear, u8* bytes,
+                                          unsigned available, CodeSize code_size) {
+  DecodeStatus status = x86::decode(bytes, available, code_size, entry.instruction);
+  if (status == DecodeStatus::NeedMoreBytes && available < kWindow) {
+    entry.instruction.length = 0;  // no hit if the rest faults
+    const u64 next = core.code64 ? linear + available : (linear + available) & 0xffffffff;
+    const TlbEntry* page = core.translate(next, AccessType::Execute, core.privilege);
+    if (page == nullptr) return nullptr;
+    copy_code(core, *page, next & (kPageSize - 1), bytes + available, kWindow - available);
+    status = x86::decode(bytes, kWindow, code_size, entry.instruction);
+  }
+  entry.handler = handler_for(entry.instruction.info->operation);
+  entry.checks = checks_for(core, entry.instruction, status, entry.handler);
+  set_key(entry, bytes, code_size);
+  return &entry;
+}
+
+const DecodedInstruction* Fetcher::fetch(Core& core) {
+  u64 linear = 0;
+  if (!fetch_address(core, linear)) return nullptr;
+  const TlbEntry* page = core.translate(linear, AccessType::Execute, core.privilege);
+  if (page == nullptr) return nullptr;
+  const u64 offset = linear & (kPageSize - 1);
+  const unsigned available = offset > kPageSize - kWindow ? static_cast<unsigned>(kPageSize - offset) : kWindow;
+  u64 words[2] = {};
+  u8* bytes = reinterpret_cast<u8*>(words);
+  if (available == kWindow && page->host != nullptr) [[likely]] {
+    words[0] = load_host(page->host + offset, 8);
+    words[1] = load_host(page->host + offset + 8, 8);
+  } else {
+    copy_code(core, *page, offset, bytes, available);
+  }
+
+  const CodeSize code_size = code_size_of(core);
+  DecodedInstruction& entry = cache_[(linear ^ linear >> 12) & (kEntries - 1)];
+  if (!matches(entry, words[0], words[1], available, code_size)) {
+    if (decode(core, entry, linear, bytes, available, code_size) == nullptr) return nullptr;
+  }
+  if (!core.code64 && core.state->rip + entry.instruction.length - 1 > core.state->segment[x86::CS].limit) {
+    core.general_protection();
+    return nullptr;
+  }
+  return &entry;
+}
+
+}  // namespace nacre::interp

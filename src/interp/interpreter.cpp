@@ -1,0 +1,144 @@
+// The step: events, fetch, execute, traps. SDM vol. 3, 6.9 (priority), 17.3.1 (debug exceptions).
+#include "interp/interpreter.hpp"
+
+#include "interp/delivery.hpp"
+#include "interp/handlers.hpp"
+
+namespace nacre::interp {
+
+using cpu::Activity;
+using cpu::Event;
+
+namespace {
+
+constexpr u64 kDr6SingleStep = 1 << 14;
+constexpr unsigned kMaxNestedFaults = 8;
+
+Event debug_exception() {
+  Event event;
+  event.kind = Event::Kind::Exception;
+  event.vector = static_cast<u8>(Vector::DB);
+  return event;
+}
+
+}  // namespace
+
+Interpreter::Interpreter(memory::AddressSpace& memory, cpu::Platform& platform, const cpu::Model& model,
+                         VectorUnit& vector, cpu::TranslationObserver* observer)
+    : core_(memory, platform, model, vector, observer) {}
+
+void Interpreter::flush() { core_.tlb.flush_all(); }
+
+StepResult Interpreter::deliver(State& state, const Event& event) {
+  core_.begin(state);
+  state.interrupt_shadow = false;
+  if (state.activity == Activity::Halted) state.activity = Activity::Running;
+  if (event.kind == Event::Kind::Nmi) state.nmi_blocked = true;
+  Event current = event;
+  for (unsigned attempt = 0; attempt < kMaxNestedFaults; ++attempt) {
+    if (deliver_event(core_, current, state.rip)) return StepResult::Executed;
+    Event next;
+    if (!combine_faults(current, core_.fault, next)) break;
+    current = next;
+  }
+  state.activity = Activity::Shutdown;
+  return StepResult::Shutdown;
+}
+
+bool Interpreter::deliver_due(State& state) {
+  if (state.interrupt_shadow || state.activity == Activity::WaitForSipi || state.activity == Activity::Shutdown) return false;
+  if (state.nmi_pending && !state.nmi_blocked) {
+    state.nmi_pending = false;
+    Event event;
+    event.kind = Event::Kind::Nmi;
+    event.vector = static_cast<u8>(Vector::NMI);
+    deliver(state, event);
+    return true;
+  }
+  if ((state.rflags & Rflags::IF) == 0 || !core_.platform.interrupt_pending()) return false;
+  const int vector = core_.platform.acknowledge_interrupt();
+  if (vector < 0) return false;
+  Event event;
+  event.kind = Event::Kind::ExternalInterrupt;
+  event.vector = static_cast<u8>(vector);
+  deliver(state, event);
+  return true;
+}
+
+StepResult Interpreter::step(State& state) {
+  if (state.activity == Activity::Shutdown) return StepResult::Shutdown;
+  if (state.pending.kind != Event::Kind::None) {
+    const Event event = state.pending;
+    state.pending = {};
+    return deliver(state, event);
+  }
+  if (deliver_due(state)) return state.activity == Activity::Shutdown ? StepResult::Shutdown : StepResult::Executed;
+  if (state.activity != Activity::Running) return StepResult::Halted;
+  return execute_one(state);
+}
+
+// SDM vol. 3, 17.3.1.1.
+bool Interpreter::hits_instruction_breakpoint() {
+  State& s = *core_.state;
+  if ((s.rflags & Rflags::RF) != 0) return false;
+  const u64 linear = core_.code64 ? s.rip : (s.segment[x86::CS].base + s.rip) & 0xffffffff;
+  u64 hits = 0;
+  for (unsigned n = 0; n < 4; ++n) {
+    const bool enabled = (s.dr7 >> (2 * n) & 3) != 0;
+    const bool on_execution = (s.dr7 >> (16 + 4 * n) & 3) == 0;
+    if (enabled && on_execution && s.dr[n] == linear) hits |= u64{1} << n;
+  }
+  s.dr6 |= hits;
+  return hits != 0;
+}
+
+void Interpreter::report_unknown(const x86::Instruction& instruction) {
+  if (unknown_.report == nullptr || reports_ >= kMaxReports) return;
+  ++reports_;
+  unknown_.report(unknown_.context, instruction, core_.state->rip);
+}
+
+bool Interpreter::run(const DecodedInstruction& decoded) {
+  const u32 checks = decoded.checks;
+  if (checks != 0) [[unlikely]] {
+    if ((checks & FetchCheck::too_long) != 0) return core_.general_protection();
+    if ((checks & FetchCheck::unknown) != 0) report_unknown(decoded.instruction);
+    if ((checks & (FetchCheck::undefined | FetchCheck::unknown)) != 0) return core_.undefined();
+    if ((checks & FetchCheck::protected_only) != 0 && !core_.protected_mode) return core_.undefined();
+    if ((checks & FetchCheck::privileged) != 0 && core_.state->cpl() != 0) return core_.general_protection();
+  }
+  const u64 next = core_.state->rip + decoded.instruction.length;
+  core_.next_rip = core_.code64 ? next : next & 0xffffffff;
+  return decoded.handler(core_, decoded.instruction);
+}
+
+// Traps after a completed instruction. SDM vol. 3, 17.3.1.2 and 17.3.1.4.
+StepResult Interpreter::finish(bool single_step) {
+  State& s = *core_.state;
+  u64 cause = core_.debug_hits;
+  if (single_step && !core_.suppress_trap) cause |= kDr6SingleStep;
+  if (cause == 0) return StepResult::Executed;
+  s.dr6 |= cause;
+  // A trap ends a shadow that this instruction began, and a halt.
+  return deliver(s, debug_exception());
+}
+
+StepResult Interpreter::execute_one(State& state) {
+  core_.begin(state);
+  state.interrupt_shadow = false;
+  if (core_.watching && hits_instruction_breakpoint()) return deliver(state, debug_exception());
+  const DecodedInstruction* decoded = fetcher_.fetch(core_);
+  if (decoded == nullptr) return deliver(state, core_.fault);
+
+  const bool single_step = (state.rflags & Rflags::TF) != 0;
+  state.rflags &= ~Rflags::RF;
+  if (!run(*decoded)) {
+    const Event fault = core_.fault;
+    return deliver(state, fault);
+  }
+  state.rip = core_.next_rip;
+  if (single_step || core_.debug_hits != 0) [[unlikely]] return finish(single_step);
+  return StepResult::Executed;
+}
+
+}  // namespace nacre::interp
