@@ -93,8 +93,8 @@ constexpr Row kRows[] = {
     {Operation::Umonitor, h::undefined}, {Operation::Umwait, h::undefined}, {Operation::Tpause, h::undefined},
 
     {Operation::Fxsave, h::fxsave}, {Operation::Fxrstor, h::fxrstor}, {Operation::Xsave, h::xsave},
-    {Operation::Xsaveopt, h::xsaveopt}, {Operation::Xsavec, h::xsavec}, {Operation::Xsaves, h::xsaves},
-    {Operation::Xrstor, h::xrstor}, {Operation::Xrstors, h::xrstors}, {Operation::Ldmxcsr, h::ldmxcsr},
+    {Operation::Xsaveopt, h::xsave}, {Operation::Xsavec, h::xsave}, {Operation::Xsaves, h::xsave},
+    {Operation::Xrstor, h::xrstor}, {Operation::Xrstors, h::xrstor}, {Operation::Ldmxcsr, h::ldmxcsr},
     {Operation::Stmxcsr, h::stmxcsr}, {Operation::Fwait, h::fwait},
     {Operation::Fldenv, h::simd}, {Operation::Fnstenv, h::simd}, {Operation::Fnsave, h::simd},
     {Operation::Frstor, h::simd}, {Operation::X87, h::simd}, {Operation::Mmx, h::simd}, {Operation::Vector, h::simd},

@@ -81,7 +81,7 @@ bool push_return(Core& core, u64 return_rip, unsigned size) {
 }
 
 // Makes `code` current at `offset`.
-void enter(Core& core, const Segment& code, u64 offset) {
+void enter_segment(Core& core, const Segment& code, u64 offset) {
   core.state->segment[x86::CS] = code;
   core.next_rip = offset;
   core.refresh_mode();
@@ -109,7 +109,7 @@ bool direct_transfer(Core& core, const FarTarget& target, DescriptorSlot& slot, 
   if (!check_target(core, code, target.offset)) return false;
   if (is_call && !push_return(core, core.state->rip + i.length, i.operand_size)) return false;
   if (!mark_accessed(core, slot)) return false;
-  enter(core, slot.descriptor.segment(code.selector), target.offset);
+  enter_segment(core, slot.descriptor.segment(code.selector), target.offset);
   return true;
 }
 
@@ -178,7 +178,7 @@ bool gate_transfer(Core& core, const FarTarget& target, const DescriptorSlot& ga
     const u64 return_rip = s.rip + i.length;
     if (new_cpl < cpl ? !call_inner(core, gate, code, return_rip, bytes) : !push_return(core, return_rip, bytes)) return false;
   }
-  enter(core, slot.descriptor.segment(code.selector), offset);
+  enter_segment(core, slot.descriptor.segment(code.selector), offset);
   return true;
 }
 
@@ -230,7 +230,7 @@ bool ret_far(Core& core, const Instruction& i) {
   const unsigned new_cpl = selector_rpl(selector);
   if (new_cpl == core.state->cpl()) {
     core.drop(2 * size + released);
-    enter(core, code, rip);
+    enter_segment(core, code, rip);
     return true;
   }
   u64 pointer = 0, ss = 0;
@@ -238,7 +238,7 @@ bool ret_far(Core& core, const Instruction& i) {
   Segment stack;
   if (!return_stack_segment(core, static_cast<u16>(ss), code, stack)) return false;
   install_outer_stack(core, code, stack, pointer + released);
-  enter(core, code, rip);
+  enter_segment(core, code, rip);
   drop_inner_segments(core, new_cpl);
   return true;
 }

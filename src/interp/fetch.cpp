@@ -46,15 +46,22 @@ bool lock_allowed(const Instruction& i) {
   return (i.info->attributes & OpcodeAttribute::lockable) != 0 && is_memory_operand(i, 0);
 }
 
+bool feature_present(const Core& core, const Instruction& i) {
+  const bool wide = (i.info->attributes & OpcodeAttribute::avx2_when_256) != 0 && i.vector_length == 32;
+  const x86::Feature feature = wide ? x86::Feature::Avx2 : i.info->feature;
+  return feature == x86::Feature::Base || core.model.has(feature);
+}
+
 u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Handler handler) {
   if (status == DecodeStatus::TooLong) return FetchCheck::too_long;
   if (status != DecodeStatus::Ok || i.info->kind == x86::Class::Invalid) return FetchCheck::undefined;
   if (i.lock && !lock_allowed(i)) return FetchCheck::undefined;
-  if (i.info->feature != x86::Feature::Base && !core.model.has(i.info->feature)) return FetchCheck::undefined;
+  if (!feature_present(core, i)) return FetchCheck::undefined;
   if (handler == nullptr) return FetchCheck::unknown;
   u32 checks = 0;
   const u32 attributes = i.info->attributes;
-  if ((attributes & (OpcodeAttribute::protected_only | OpcodeAttribute::not_in_real)) != 0) checks |= FetchCheck::protected_only;
+  const bool never_in_real = i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;
+  if (never_in_real) checks |= FetchCheck::protected_only;
   if ((attributes & OpcodeAttribute::privileged) != 0) checks |= FetchCheck::privileged;
   return checks;
 }

@@ -47,7 +47,7 @@ HandlerFunction rdtsc, rdtscp, rdpmc, cpuid, rdfsbase, rdgsbase, wrfsbase, wrgsb
 // msr.cpp
 HandlerFunction rdmsr, wrmsr;
 // fpu_state.cpp
-HandlerFunction fxsave, fxrstor, xsave, xsaveopt, xsavec, xsaves, xrstor, xrstors, ldmxcsr, stmxcsr, fwait;
+HandlerFunction fxsave, fxrstor, xsave, xrstor, ldmxcsr, stmxcsr, fwait;
 // simd.cpp
 HandlerFunction simd;
 
