@@ -10,7 +10,10 @@ constexpr usize kLargestBlock = 48 * 1024;
 }
 
 BlockStore::BlockStore(CodeCache& code, usize reserved_code_bytes)
-    : code_(code), reserved_(reserved_code_bytes), used_(reserved_code_bytes), buckets_(kBuckets, kNone) {}
+    : code_(code), reserved_(reserved_code_bytes), used_(reserved_code_bytes), buckets_(kBuckets, kNone) {
+  // Never grow afterwards: growing would use vector registers, which may hold the guest's values.
+  for (auto& list : live_cells_) list.reserve(CodeCache::kCells);
+}
 
 Block* BlockStore::find(u64 linear, u64 physical, u32 mode) {
   for (BlockIndex i = buckets_[bucket(linear, mode)]; i != kNone; i = blocks_[i].hash_next) {
@@ -43,12 +46,12 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   if (used_ + kLargestBlock > CodeCache::kCodeBytes || cells_used_ + 64 > CodeCache::kCells) return nullptr;
   used_ = (used_ + 15) & ~usize{15};
   Emitter emitter(code_.writable(used_), code_.executable(used_), kLargestBlock);
-  const auto cell = [this]() -> Translator::CellRef {
-    const u32 number = cells_used_++;
-    return {number, reinterpret_cast<u64>(code_.cells() + number)};
-  };
-  const ExitIndex first_exit = static_cast<ExitIndex>(exits_.size());
-  NACRE_CHECK(translator.translate(input, emitter, first_exit, cell));
+  TranslationInput numbered = input;
+  numbered.first_exit = static_cast<ExitIndex>(exits_.size());
+  numbered.first_cell = cells_used_;
+  numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
+  NACRE_CHECK(translator.translate(numbered, emitter));
+  cells_used_ += translator.cells_used();
 
   const BlockIndex number = static_cast<BlockIndex>(blocks_.size());
   Block b;

@@ -1,3 +1,4 @@
+#include "engine/soft/stubs.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace nacre::soft {
@@ -30,7 +31,56 @@ bool is_unconditional_end(const Instruction& insn) {
 
 }  // namespace
 
-bool Translator::run(const TranslationInput& input, Emitter& emitter, ExitIndex first_exit) {
+u32 interpret_note(const Instruction& insn) {
+  if (insn.info == nullptr) return InterpretNote::needs_vector;
+  switch (insn.info->kind) {
+    case Class::Jump:
+    case Class::Call:
+    case Class::Return:
+      return 0;
+    case Class::X87:
+    case Class::Sse:
+    case Class::Avx:
+    case Class::Invalid:
+      return insn.length | InterpretNote::needs_vector;
+    case Class::System:
+      break;
+    default:
+      return insn.length;
+  }
+  switch (insn.info->operation) {
+    case Operation::Fxsave:
+    case Operation::Fxrstor:
+    case Operation::Xsave:
+    case Operation::Xsaveopt:
+    case Operation::Xsavec:
+    case Operation::Xsaves:
+    case Operation::Xrstor:
+    case Operation::Xrstors:
+    case Operation::Ldmxcsr:
+    case Operation::Stmxcsr:
+    case Operation::Fwait:
+    case Operation::Fldenv:
+    case Operation::Fnstenv:
+    case Operation::Fnsave:
+    case Operation::Frstor:
+    case Operation::X87:
+    case Operation::Mmx:
+    case Operation::Vector:
+    case Operation::Emms:
+    case Operation::Maskmov:
+    case Operation::Vzeroupper:
+    case Operation::Vzeroall:
+    case Operation::Xsetbv:
+      return insn.length | InterpretNote::needs_vector;
+    default:
+      return insn.length;
+  }
+}
+
+bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
+  input_ = input;
+  cells_used_ = 0;
   e_ = &emitter;
   mode_ = input.mode;
   linear_ = input.linear;
@@ -47,7 +97,7 @@ bool Translator::run(const TranslationInput& input, Emitter& emitter, ExitIndex 
   if (!ended_) direct_exit(linear_ + guest_bytes_);
   hot_bytes_ = e_->size();
   emit_cold();
-  emit_exit_stubs(first_exit);
+  emit_exit_stubs();
   return !e_->overflowed() && e_->size() < 0xffff;
 }
 
@@ -175,7 +225,7 @@ void Translator::set_rip(u64 rip) {
 void Translator::interpret(const Item& item) {
   commit();
   set_rip(item.rip);
-  e_->mov_imm(x86::R14, item.insn.length);
+  e_->mov_imm(x86::R14, interpret_note(item.insn));
   e_->call_to(stubs_.interpret);
   // The stub leaves by itself when the instruction did not simply go on behind itself.
   if (item.insn.info == nullptr || is_unconditional_end(item.insn)) {

@@ -27,6 +27,9 @@ struct TranslationInput {
   usize available = 0;
   u64 linear = 0;
   u32 mode = 0;
+  ExitIndex first_exit = 0;    // number of the first exit
+  u32 first_cell = 0;          // number and address of the first link cell; the others follow
+  u64 first_cell_address = 0;
 };
 
 struct PlannedExit {
@@ -40,27 +43,20 @@ struct PlannedExit {
 // The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
 u8 host_register(u8 guest);
 
+// What the helpers are told about an instruction: InterpretNote bits.
+u32 interpret_note(const x86::Instruction& insn);
+
 class Translator {
  public:
   explicit Translator(const Stubs& stubs) : stubs_(stubs) {}
 
-  // Translates one block into `emitter`. `first_exit` is the number the first exit will have;
-  // `cell(i)` gives link cells. After it: instructions(), exits(), hot_bytes(), guest_bytes().
-  // False when the buffer was too small.
-  template <typename CellSource>
-  bool translate(const TranslationInput& input, Emitter& emitter, ExitIndex first_exit, CellSource&& cell) {
-    cell_source_ = [](void* source) -> CellRef { return (*static_cast<CellSource*>(source))(); };
-    cell_context_ = &cell;
-    return run(input, emitter, first_exit);
-  }
-
-  struct CellRef {
-    u32 number;
-    u64 address;
-  };
+  // Translates one block into `emitter`. After it: instructions(), exits(), cells_used(), hot_bytes(),
+  // guest_bytes(). False when the buffer was too small.
+  bool translate(const TranslationInput& input, Emitter& emitter);
 
   [[nodiscard]] const std::vector<InstructionInfo>& instructions() const { return infos_; }
   [[nodiscard]] const std::vector<PlannedExit>& exits() const { return exits_; }
+  [[nodiscard]] u32 cells_used() const { return cells_used_; }
   [[nodiscard]] usize hot_bytes() const { return hot_bytes_; }
   [[nodiscard]] usize guest_bytes() const { return guest_bytes_; }
 
@@ -85,7 +81,6 @@ class Translator {
     bool fragile;     // RCX is borrowed
   };
 
-  bool run(const TranslationInput& input, Emitter& emitter, ExitIndex first_exit);
   void decode_block(const TranslationInput& input);
   void find_live_flags();
   void translate_item(u32 index);
@@ -116,14 +111,15 @@ class Translator {
   void direct_exit_if(u8 condition, u64 target);
   void jump_indirect(bool restartable);
   void emit_cold();
-  void emit_exit_stubs(ExitIndex first_exit);
+  void emit_exit_stubs();
+  u64 next_cell(PlannedExit& exit);
   [[nodiscard]] View view() const { return static_cast<View>(mode_ & Mode::view_mask); }
   [[nodiscard]] u16 offset16() const { return static_cast<u16>(e_->size()); }
   [[nodiscard]] bool unit_available(const x86::Instruction& insn) const;
 
   const Stubs& stubs_;
-  CellRef (*cell_source_)(void*) = nullptr;
-  void* cell_context_ = nullptr;
+  TranslationInput input_;
+  u32 cells_used_ = 0;
   Emitter* e_ = nullptr;
   u32 mode_ = 0;
   u64 linear_ = 0;

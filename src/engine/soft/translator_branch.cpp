@@ -45,12 +45,15 @@ void Translator::verify_target(Emitter& emitter, u64 rip, bool flags_live, u64 m
   emitter.mov(RCX, R15);
 }
 
+u64 Translator::next_cell(PlannedExit& exit) {
+  exit.cell = input_.first_cell + cells_used_;
+  return input_.first_cell_address + sizeof(u64) * cells_used_++;
+}
+
 void Translator::direct_exit(u64 target) {
-  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize || (target & ~u64{kPageSize - 1}) != (linear_ & ~u64{kPageSize - 1}), 0};
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
   if (exit.is_cell) {
-    const CellRef cell = cell_source_(cell_context_);
-    exit.cell = cell.number;
-    e_->jmp_rip(cell.address);
+    e_->jmp_rip(next_cell(exit));
   } else {
     exit.site = static_cast<u32>(e_->jmp());
   }
@@ -59,25 +62,23 @@ void Translator::direct_exit(u64 target) {
 }
 
 void Translator::direct_exit_if(u8 condition, u64 target) {
-  PlannedExit exit{target, 0, 0, (target & ~u64{kPageSize - 1}) != (linear_ & ~u64{kPageSize - 1}), 0};
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
   if (exit.is_cell) {
-    const CellRef cell = cell_source_(cell_context_);
-    exit.cell = cell.number;
     // jncc over; jmp [cell]
     e_->bytes({static_cast<u8>(0x70 | (condition ^ 1)), 6});
-    e_->jmp_rip(cell.address);
+    e_->jmp_rip(next_cell(exit));
   } else {
     exit.site = static_cast<u32>(e_->jcc(condition));
   }
   exits_.push_back(exit);
 }
 
-void Translator::emit_exit_stubs(ExitIndex first_exit) {
+void Translator::emit_exit_stubs() {
   for (usize i = 0; i < exits_.size(); i++) {
     PlannedExit& exit = exits_[i];
     exit.stub = static_cast<u32>(e_->size());
     if (!exit.is_cell) e_->patch32(exit.site, exit.stub);
-    e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)), static_cast<i32>(first_exit + i));
+    e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)), static_cast<i32>(input_.first_exit + i));
     e_->jmp_to(stubs_.link);
   }
 }

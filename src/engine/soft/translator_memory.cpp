@@ -26,11 +26,6 @@ usize tag_offset(View view, bool write) {
   return tlb_offset(view, write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
 }
 
-bool is_branch(const Instruction& insn) {
-  return insn.info->kind == x86::Class::Jump || insn.info->kind == x86::Class::Call ||
-         insn.info->kind == x86::Class::Return;
-}
-
 }  // namespace
 
 // Guest registers R13, R14 and R15 live in memory; guest RSP in host R13; the others at home.
@@ -145,7 +140,7 @@ void Translator::emit_cold() {
     }
     set_rip(item.rip);
     // What the interpreter must have advanced by for the code to go on behind the instruction.
-    e_->mov_imm(R15, is_branch(item.insn) ? 0 : item.insn.length);
+    e_->mov_imm(R15, interpret_note(item.insn));
     e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
     e_->patch32(e_->jmp(), cold.retry);
     // The interpreter did the whole instruction: on to the next.
