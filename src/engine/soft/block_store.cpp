@@ -50,6 +50,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   numbered.first_exit = static_cast<ExitIndex>(exits_.size());
   numbered.first_cell = cells_used_;
   numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
+  numbered.grouping = !ungrouped_.contains(input.linear);
   NACRE_CHECK(translator.translate(numbered, emitter));
   cells_used_ += translator.cells_used();
 
@@ -157,21 +158,31 @@ void BlockStore::suspend_links_to(u64 page) {
   }
 }
 
+// Stays on its page's list, as a block that is not valid.
+void BlockStore::drop(BlockIndex i) {
+  Block& b = blocks_[i];
+  b.valid = false;
+  for (ExitIndex e = b.incoming; e != kNone;) {
+    const ExitIndex next = exits_[e].next_incoming;
+    unlink(e);
+    e = next;
+  }
+  b.incoming = kNone;
+  BlockIndex* at = &buckets_[bucket(b.linear, b.mode)];
+  while (*at != i) at = &blocks_[*at].hash_next;
+  *at = b.hash_next;
+}
+
+void BlockStore::ungroup(BlockIndex i) {
+  ungrouped_.insert(blocks_[i].linear);
+  drop(i);
+}
+
 bool BlockStore::invalidate_page(u64 physical_page) {
   const auto page = pages_.find(physical_page);
   if (page == pages_.end()) return false;
   for (BlockIndex i = page->second; i != kNone; i = blocks_[i].page_next) {
-    Block& b = blocks_[i];
-    b.valid = false;
-    for (ExitIndex e = b.incoming; e != kNone;) {
-      const ExitIndex next = exits_[e].next_incoming;
-      unlink(e);
-      e = next;
-    }
-    b.incoming = kNone;
-    BlockIndex* at = &buckets_[bucket(b.linear, b.mode)];
-    while (*at != i) at = &blocks_[*at].hash_next;
-    *at = b.hash_next;
+    if (blocks_[i].valid) drop(i);
   }
   pages_.erase(page);
   return true;
@@ -185,6 +196,7 @@ void BlockStore::clear() {
   exits_.clear();
   infos_.clear();
   pages_.clear();
+  ungrouped_.clear();
   for (auto& list : live_cells_) list.clear();
   cleared_++;
 }

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <unordered_map>
+#include <unordered_set>
 #include <vector>
 
 #include "engine/soft/block.hpp"
@@ -40,6 +41,8 @@ class BlockStore {
 
   // Drops every block made from this page of guest RAM. True when there was one.
   bool invalidate_page(u64 physical_page);
+  // Drops one block; the next one made at its address has no shared checks.
+  void ungroup(BlockIndex i);
   void clear();
 
   [[nodiscard]] u64 code_address(const Block& block) const { return code_.executable(block.code); }
@@ -53,6 +56,7 @@ class BlockStore {
     return static_cast<usize>(((linear ^ (linear >> 17)) * 0x9e3779b97f4a7c15 >> 40) + mode) & (kBuckets - 1);
   }
   void unlink(ExitIndex exit);
+  void drop(BlockIndex i);
   void patch_site(const BlockExit& exit, u32 target_code);
 
   CodeCache& code_;
@@ -64,6 +68,7 @@ class BlockStore {
   std::vector<BlockExit> exits_;
   std::vector<InstructionInfo> infos_;
   std::unordered_map<u64, BlockIndex> pages_;
+  std::unordered_set<u64> ungrouped_;  // by linear address
   std::vector<ExitIndex> live_cells_[2];  // [0] to non-global pages, [1] to global ones
   u64 translated_ = 0, cleared_ = 0;
 };

@@ -27,9 +27,12 @@ struct TlbEntry {
   u64 read_tag;
   u64 write_tag;
   u64 host_page;
-  u64 unused;
+  u64 addend;  // host_page - linear page
 };
 static_assert(sizeof(TlbEntry) == 1 << kTlbEntryShift);
+
+// A group of accesses shares one check; its addend is kept here for the later ones.
+inline constexpr unsigned kGroupSlots = 16;
 
 struct alignas(64) Context {
   // Scratch of emitted sequences, in reach of an 8-bit displacement below RSP.
@@ -47,6 +50,9 @@ struct alignas(64) Context {
   cpu::State state;
 
   void* engine = nullptr;    // the SoftVcpu, for helpers
+  // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.
+  alignas(64) TlbEntry stack_page[kViews];
+  u64 group_addend[kGroupSlots] = {};
   alignas(64) TlbEntry tlb[kViews][kTlbEntries];
   alignas(64) u64 jump_cache[kViews][kJumpCacheEntries];
 };

@@ -61,9 +61,11 @@ class SoftVcpu final : public engine::Vcpu,
   // What translated code calls. The guest's vector state may be in host registers.
   static HelperResult fill_read(Context* context, u64 linear, u64 note);
   static HelperResult fill_write(Context* context, u64 linear, u64 note);
+  static HelperResult fill_group(Context* context, u64 low, u64 note);
   static HelperResult interpret(Context* context, u64 note);
   HelperResult fill(u64 linear, bool write, u64 note);
   HelperResult interpret_here(u64 note);
+  void ungroup(u64 host_address);
   HelperResult finish_helper(HelperResult result);
 
   // cpu::TranslationObserver
@@ -164,7 +166,7 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
       translator_(stubs_) {
   context_->engine = this;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);
-  entries_ = emit_stubs(emitter, stubs_, &fill_read, &fill_write, &interpret);
+  entries_ = emit_stubs(emitter, stubs_, &fill_read, &fill_write, &fill_group, &interpret);
   blocks_.emplace(code_, entries_.bytes);
   tlb_.set_jump_miss(stubs_.indirect);
   u32 low = 0, high = 0;
@@ -229,6 +231,42 @@ HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
     return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
   }
   return finish_helper(interpret_here(note));
+}
+
+// A shared check failed. The page may just not be in the TLB; else the window crosses a page, or only a
+// part of the group may be accessed, and its block is made anew without groups.
+HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
+  auto* self = static_cast<SoftVcpu*>(context->engine);
+  const u64 window = note >> GroupNote::window_shift;
+  const bool write = (note & GroupNote::write) != 0;
+  const bool stack = (note & GroupNote::stack) != 0;
+  const View view = static_cast<View>(self->mode_ & Mode::view_mask);
+  const u64 epoch = self->epoch_;
+  if (((low ^ (low + window - 1)) & ~u64{kPageSize - 1}) == 0 &&
+      (stack ? self->tlb_.fill_stack(view, low, write) : self->tlb_.fill(view, low, write))) {
+    return self->finish_helper(epoch == self->epoch_ ? HelperResult::Again : HelperResult::Leave);
+  }
+  // Whether a page fault comes of it shows in CR2.
+  constexpr u64 kMark = 0xdead'0000'0000'0000;
+  const u64 cr2 = context->state.cr2;
+  const u64 came_from = context->call_stack[7];
+  context->state.cr2 = kMark;
+  self->interpret_here(note & 0xffff);
+  if (context->state.cr2 == kMark) {
+    context->state.cr2 = cr2;
+    self->ungroup(came_from);
+  }
+  return self->finish_helper(HelperResult::Leave);
+}
+
+// The block that called from this host address is dropped; made anew, its accesses do not share checks.
+void SoftVcpu::ungroup(u64 host_address) {
+  put_away_vector();
+  if (const Block* block = blocks_->at_code(code_.offset_of(host_address)); block != nullptr && block->valid) {
+    epoch_++;
+    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+    blocks_->ungroup(blocks_->index(*block));
+  }
 }
 
 HelperResult SoftVcpu::interpret_here(u64 note) {
@@ -379,7 +417,11 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
     *page->flags |= memory::PageFlag::code;
     tlb_.protect_code_page(page->host);
   }
-  const TranslationInput input{page->host + offset, kPageSize - offset, linear, mode};
+  TranslationInput input;
+  input.bytes = page->host + offset;
+  input.available = kPageSize - offset;
+  input.linear = linear;
+  input.mode = mode;
   Block* made = blocks_->add(translator_, input, physical);
   if (made == nullptr) {
     forget_everything();

@@ -119,7 +119,7 @@ struct Assembler {
 }  // namespace
 
 Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fill_write,
-                   InterpretHelper interpret) {
+                   FillHelper fill_group, InterpretHelper interpret) {
   Assembler a{e};
   Entries entries;
 
@@ -144,6 +144,7 @@ Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fi
   entries.fault = a.exit_stub(ExitKind::Interpret, false);
   stubs.fill_read = a.call_stub(reinterpret_cast<u64>(fill_read));
   stubs.fill_write = a.call_stub(reinterpret_cast<u64>(fill_write));
+  stubs.fill_group = a.call_stub(reinterpret_cast<u64>(fill_group));
   stubs.interpret = a.call_stub(reinterpret_cast<u64>(interpret));
   entries.bytes = (e.size() + 63) & ~usize{63};
   NACRE_CHECK(!e.overflowed());

@@ -24,6 +24,13 @@ struct InterpretNote {
   static constexpr u32 needs_vector = 1 << 8; // it reads or writes vector or x87 state
 };
 
+// What fill_group is told besides.
+struct GroupNote {
+  static constexpr u32 write = 1 << 9;
+  static constexpr u32 stack = 1 << 10;
+  static constexpr unsigned window_shift = 16;
+};
+
 struct Entries {
   void (*enter)(Context*) = nullptr;  // runs from Context::enter_target until something leaves
   u64 async = 0;                      // state.rip is set: leave (jumped to by the signal handler)
@@ -32,6 +39,6 @@ struct Entries {
 };
 
 Entries emit_stubs(Emitter& emitter, Stubs& stubs, FillHelper fill_read, FillHelper fill_write,
-                   InterpretHelper interpret);
+                   FillHelper fill_group, InterpretHelper interpret);
 
 }  // namespace nacre::soft

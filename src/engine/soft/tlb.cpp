@@ -23,6 +23,7 @@ Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserve
     : context_(context), memory_(memory), observer_(observer) {
   for (unsigned v = 0; v < kViews; v++) {
     for (usize i = 0; i < kTlbEntries; i++) clear_entry(static_cast<View>(v), i);
+    clear_stack(static_cast<View>(v));
     // Never grows afterwards: growing would use vector registers, which may hold the guest's values.
     filled_[v].reserve(kManyFilled);
     jumps_[v].reserve(kJumpCacheEntries);
@@ -62,6 +63,7 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   if (entry.host_page != host_page || (entry.read_tag != page && entry.write_tag != page)) {
     clear_entry(view, index);
     entry.host_page = host_page;
+    entry.addend = host_page - page;
     if (filled_[static_cast<usize>(view)].size() < kManyFilled) {
       filled_[static_cast<usize>(view)].push_back(static_cast<u32>(index));
     }
@@ -87,6 +89,20 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
   return &cached;
 }
 
+bool Tlb::fill_stack(View view, u64 linear, bool write) {
+  if (!fill(view, linear, write)) return false;
+  context_.stack_page[static_cast<usize>(view)] =
+      context_.tlb[static_cast<usize>(view)][tlb_index(linear)];
+  return true;
+}
+
+// No page is non-canonical, so nothing is ever found in it.
+void Tlb::clear_stack(View view) {
+  constexpr u64 kNowhere = u64{1} << 63;
+  TlbEntry& entry = context_.stack_page[static_cast<usize>(view)];
+  entry = {kNowhere, kNowhere, 0, 0};
+}
+
 void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
   const usize v = static_cast<usize>(view);
   u64& entry = context_.jump_cache[v][target & (kJumpCacheEntries - 1)];
@@ -109,6 +125,7 @@ void Tlb::clear_view(View view) {
     for (usize i = 0; i < kTlbEntries; i++) clear_entry(view, i);
   }
   filled_[v].clear();
+  clear_stack(view);
   forget_jumps(view);
   has_non_global_[v] = false;
   for (CodePage& page : code_pages_[view == View::User ? 0 : 1]) page.linear = 1;
@@ -136,6 +153,7 @@ void Tlb::flush_page(u64 linear) {
     const TlbEntry& entry = context_.tlb[v][index];
     const u64 page = linear & ~u64{kPageSize - 1};
     if (entry.read_tag == page || entry.write_tag == page) clear_entry(static_cast<View>(v), index);
+    clear_stack(static_cast<View>(v));
     forget_jumps(static_cast<View>(v));
   }
   for (auto& pages : code_pages_) pages[code_index(linear)].linear = 1;
@@ -144,6 +162,7 @@ void Tlb::flush_page(u64 linear) {
 void Tlb::protect_code_page(const u8* host_page) {
   const u64 host = reinterpret_cast<u64>(host_page);
   for (unsigned v = 0; v < kViews; v++) {
+    clear_stack(static_cast<View>(v));
     const auto forbid = [&](usize index) {
       TlbEntry& entry = context_.tlb[v][index];
       if (entry.host_page == host) entry.write_tag = empty_tag(index);

@@ -21,6 +21,9 @@ class Tlb {
   // translated code (writes): the interpreter must do the access.
   bool fill(View view, u64 linear, bool write);
 
+  // The same, and remembers the page as the one the stack is in.
+  bool fill_stack(View view, u64 linear, bool write);
+
   struct CodePage {
     u64 linear = 1;  // of the page; 1: empty
     u64 physical = 0;
@@ -47,6 +50,7 @@ class Tlb {
 
   void clear_entry(View view, usize index);
   void clear_view(View view);
+  void clear_stack(View view);
   static usize code_index(u64 linear) { return (linear >> kPageShift) & (kCodePages - 1); }
 
   Context& context_;

@@ -92,6 +92,8 @@ bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
 
   decode_block(input);
   find_live_flags();
+  find_groups();
+  addend_in_r15_ = kNone;
   infos_.reserve(2 * items_.size() + 2);
   for (u32 i = 0; i < items_.size(); i++) translate_item(i);
   if (!ended_) direct_exit(linear_ + guest_bytes_);
@@ -174,7 +176,7 @@ bool Translator::unit_available(const Instruction& insn) const {
     case Class::Sse:
       return (mode_ & Mode::sse) != 0;
     case Class::Avx:
-      return (mode_ & Mode::avx) != 0;
+      return (mode_ & (insn.encoding == x86::Encoding::Evex ? Mode::avx512 : Mode::avx)) != 0;
     default:
       return true;
   }
@@ -224,6 +226,7 @@ void Translator::set_rip(u64 rip) {
 
 void Translator::interpret(const Item& item) {
   commit();
+  addend_in_r15_ = kNone;
   set_rip(item.rip);
   e_->mov_imm(x86::R14, interpret_note(item.insn));
   e_->call_to(stubs_.interpret);

@@ -3,12 +3,14 @@
 // plan, the memory check and flag safety.
 #pragma once
 
+#include <optional>
 #include <vector>
 
 #include "engine/soft/block.hpp"
 #include "engine/soft/context.hpp"
 #include "engine/soft/emitter.hpp"
 #include "x86/instruction.hpp"
+#include "x86/operation.hpp"
 
 namespace nacre::soft {
 
@@ -16,6 +18,7 @@ namespace nacre::soft {
 struct Stubs {
   u64 fill_read = 0;    // R14 = linear address; returns to the next instruction to retry, 5 bytes on when done
   u64 fill_write = 0;
+  u64 fill_group = 0;   // R14 = low end of the window; returns to the next instruction to retry
   u64 interpret = 0;    // runs the instruction at state.rip; returns, or leaves to the dispatcher
   u64 link = 0;         // exit_info = exit number
   u64 indirect = 0;     // R14 = target RIP
@@ -27,6 +30,7 @@ struct TranslationInput {
   usize available = 0;
   u64 linear = 0;
   u32 mode = 0;
+  bool grouping = true;        // let accesses share checks
   ExitIndex first_exit = 0;    // number of the first exit
   u32 first_cell = 0;          // number and address of the first link cell; the others follow
   u64 first_cell_address = 0;
@@ -42,6 +46,17 @@ struct PlannedExit {
 
 // The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
 u8 host_register(u8 guest);
+
+// Offsets in Context.
+usize tlb_offset(View view, usize member);
+usize stack_page_offset(View view, usize member);
+
+// Of a plain instruction: whether it cannot be copied all the same, and the guest GPRs it writes.
+bool needs_interpreter(const x86::Instruction& insn);
+u16 written_registers(const x86::Instruction& insn);
+inline bool info_is(const x86::Instruction& insn, x86::Operation operation) {
+  return insn.info->operation == operation;
+}
 
 // What the helpers are told about an instruction: InterpretNote bits.
 u32 interpret_note(const x86::Instruction& insn);
@@ -70,7 +85,9 @@ class Translator {
   struct Item {
     x86::Instruction insn;
     u64 rip;
-    u32 live_flags;  // Rflags bits somebody may still read, before the instruction
+    u32 live_flags;   // Rflags bits somebody may still read, before the instruction
+    u32 group;        // kNone, or the group its memory access belongs to
+    i32 stack_delta;  // RSP before it, minus RSP when RSP was last set to something unknown
   };
   // One memory check whose miss path is still to be emitted.
   struct Cold {
@@ -79,6 +96,9 @@ class Translator {
     u32 item;
     bool write;
     bool fragile;     // RCX is borrowed
+    bool group = false;
+    bool stack = false;
+    u32 window = 0;   // of a group: bytes
   };
 
   void decode_block(const TranslationInput& input);
@@ -89,6 +109,26 @@ class Translator {
   bool translate_branch(const Item& item);
   bool translate_special(const Item& item);
   void interpret(const Item& item);
+
+  // Groups.
+  struct GroupAccess {
+    u8 base;
+    i32 offset;  // from the base register's value
+    unsigned bytes;
+    bool write;
+  };
+  struct Group {
+    u8 base;
+    u32 version;   // how often the base had been changed
+    i64 low, high; // window, from the base's value when that version began
+    bool write;
+    u32 count;
+    bool checked;
+  };
+  [[nodiscard]] std::optional<GroupAccess> group_access_of(const Item& item) const;
+  void find_groups();
+  HostMemory group_operand(const Item& item);
+  void check_tag(Cold& cold, bool flags_live);
 
   // Addresses and checks.
   bool address(const x86::Instruction& insn, u64 next_rip);
@@ -105,8 +145,9 @@ class Translator {
   void encode(const x86::Instruction& insn, const Fields& fields, const HostMemory* memory);
 
   // Control flow.
-  void push_value_check(const Item& item, usize retry);
-  void push_return_address(u64 next);
+  HostMemory push_slot(const Item& item);
+  HostMemory pop_slot(const Item& item);
+  void push_return_address(const HostMemory& slot, u64 next);
   void direct_exit(u64 target);           // jmp
   void direct_exit_if(u8 condition, u64 target);
   void jump_indirect(bool restartable);
@@ -130,6 +171,8 @@ class Translator {
   std::vector<InstructionInfo> infos_;
   std::vector<PlannedExit> exits_;
   std::vector<Cold> colds_;
+  std::vector<Group> groups_;
+  u32 addend_in_r15_ = kNone;  // the group whose addend R15 holds between instructions
 };
 
 }  // namespace nacre::soft

@@ -93,20 +93,33 @@ void Translator::jump_indirect(bool restartable) {
   ended_ = true;
 }
 
-void Translator::push_value_check(const Item& item, usize retry) {
+// Where a push stores, checked. R14 and R15 are in use after it.
+HostMemory Translator::push_slot(const Item& item) {
+  if (item.group != kNone) return group_operand(item);
+  const usize retry = e_->size();
   e_->lea(R14, HostMemory::at(kGuestRsp, -8));
   check(true, 8, item, retry);
+  return HostMemory::sum(R14, R15);
 }
 
-void Translator::push_return_address(u64 next) {
+// Where a pop loads from, checked.
+HostMemory Translator::pop_slot(const Item& item) {
+  if (item.group != kNone) return group_operand(item);
+  const usize retry = e_->size();
+  e_->mov(R14, kGuestRsp);
+  check(false, 8, item, retry);
+  return HostMemory::sum(R14, R15);
+}
+
+void Translator::push_return_address(const HostMemory& slot, u64 next) {
   if (fits_i32(next)) {
-    commit();
-    e_->store_imm32(HostMemory::sum(R14, R15), static_cast<i32>(next));
+    e_->store_imm32(slot, static_cast<i32>(next));
   } else {
-    e_->lea(R14, HostMemory::sum(R14, R15));
+    e_->lea(R14, slot);
     e_->mov_imm(R15, next);
     e_->store(HostMemory::at(R14), R15);
   }
+  // Storing again would store the same: restartable up to here.
   commit();
   e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
 }
@@ -119,33 +132,31 @@ bool Translator::translate_stack(const Item& item) {
   const usize retry = e_->size();
   if (info.operation == Operation::Push) {
     if (operand.kind == x86::OperandKind::Immediate) {
-      push_value_check(item, retry);
-      commit();
-      e_->store_imm32(HostMemory::sum(R14, R15), static_cast<i32>(insn.immediate));
+      const HostMemory slot = push_slot(item);
+      e_->store_imm32(slot, static_cast<i32>(insn.immediate));
     } else if (operand.kind == x86::OperandKind::GprOpcode ||
                (operand.kind == x86::OperandKind::GprRm && !insn.is_memory)) {
       const u8 guest = operand.kind == x86::OperandKind::GprOpcode
                            ? static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3))
                            : insn.rm;
-      push_value_check(item, retry);
-      if (host_register(guest) == kNoRegister) {
-        e_->lea(R14, HostMemory::sum(R14, R15));
-        load_guest(R15, guest);
-        commit();
-        e_->store(HostMemory::at(R14), R15);
+      const HostMemory slot = push_slot(item);
+      if (host_register(guest) != kNoRegister) {
+        e_->store(slot, static_cast<Gpr>(host_register(guest)));
+      } else if (slot.base != R14) {
+        load_guest(R14, guest);
+        e_->store(slot, R14);
       } else {
-        commit();
-        e_->store(HostMemory::sum(R14, R15), static_cast<Gpr>(host_register(guest)));
+        e_->lea(R14, slot);
+        load_guest(R15, guest);
+        e_->store(HostMemory::at(R14), R15);
       }
     } else if (operand.kind == x86::OperandKind::GprRm) {
       if (!address(insn, item.rip + insn.length)) return false;
       check(false, 8, item, retry);
       e_->load(R14, HostMemory::sum(R14, R15));
       e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
-      push_value_check(item, e_->size());
-      e_->lea(R14, HostMemory::sum(R14, R15));
+      e_->lea(R14, push_slot(item));
       e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
-      commit();
       e_->store(HostMemory::at(R14), R15);
     } else {
       return false;
@@ -165,15 +176,14 @@ bool Translator::translate_stack(const Item& item) {
       return false;
     }
     if (guest == x86::RSP) return false;
-    e_->mov(R14, kGuestRsp);
-    check(false, 8, item, retry);
+    const HostMemory slot = pop_slot(item);
     if (host_register(guest) == kNoRegister) {
-      e_->load(R14, HostMemory::sum(R14, R15));
+      e_->load(R14, slot);
       commit();
       store_guest(guest, R14);
     } else {
       commit();
-      e_->load(static_cast<Gpr>(host_register(guest)), HostMemory::sum(R14, R15));
+      e_->load(static_cast<Gpr>(host_register(guest)), slot);
     }
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8));
     return true;
@@ -236,8 +246,7 @@ bool Translator::translate_branch(const Item& item) {
     }
     case Operation::Call:
       if (relative) {
-        push_value_check(item, retry);
-        push_return_address(next);
+        push_return_address(push_slot(item), next);
         direct_exit(target);
       } else {
         if (insn.is_memory) {
@@ -248,16 +257,13 @@ bool Translator::translate_branch(const Item& item) {
           load_guest(R14, insn.rm);
         }
         e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
-        push_value_check(item, e_->size());
-        push_return_address(next);
+        push_return_address(push_slot(item), next);
         e_->load(R14, HostMemory::context(offsetof(Context, spill_value)));
         jump_indirect(false);
       }
       return true;
     case Operation::Ret:
-      e_->mov(R14, kGuestRsp);
-      check(false, 8, item, retry);
-      e_->load(R14, HostMemory::sum(R14, R15));
+      e_->load(R14, pop_slot(item));
       commit();
       e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8 + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0)));
       jump_indirect(false);

@@ -1,4 +1,5 @@
 // Addresses and the inline TLB check. docs/soft-engine.md, "A memory access".
+#include "engine/soft/stubs.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace nacre::soft {
@@ -19,14 +20,14 @@ usize segment_base_offset(u8 segment) {
          offsetof(cpu::Segment, base);
 }
 
+}  // namespace
+
 usize tlb_offset(View view, usize member) {
   return offsetof(Context, tlb) + static_cast<usize>(view) * kTlbEntries * sizeof(TlbEntry) + member;
 }
-usize tag_offset(View view, bool write) {
-  return tlb_offset(view, write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag));
+usize stack_page_offset(View view, usize member) {
+  return offsetof(Context, stack_page) + static_cast<usize>(view) * sizeof(TlbEntry) + member;
 }
-
-}  // namespace
 
 // Guest registers R13, R14 and R15 live in memory; guest RSP in host R13; the others at home.
 u8 host_register(u8 guest) {
@@ -55,6 +56,7 @@ void Translator::store_guest(u8 guest, Gpr from) {
 // The linear address of the ModRM operand in R14. Uses R15. No flags.
 bool Translator::address(const Instruction& insn, u64 next_rip) {
   const bool wide = insn.address_size == 8;
+  addend_in_r15_ = kNone;
   if (insn.base == x86::kRipBase) {
     u64 target = next_rip + static_cast<u64>(insn.displacement);
     if (!wide) target = static_cast<u32>(target);
@@ -93,27 +95,34 @@ bool Translator::address(const Instruction& insn, u64 next_rip) {
   return true;
 }
 
-// From a linear address in R14 to the offset in the page (R14) and the host address of the page (R15).
-void Translator::check(bool write, unsigned bytes, const Item& item, usize retry) {
-  const HostMemory tag = HostMemory::context_indexed(tag_offset(view(), write), R15, 0);
-  Cold cold{0, retry, static_cast<u32>(&item - items_.data()), write, false};
-  if (item.live_flags == 0) {
-    e_->rorx(R15, R14, kPageShift - kTlbEntryShift);
-    e_->and32_imm(R15, (kTlbEntries - 1) << kTlbEntryShift);
+// R14: from a linear address to the offset in its page, or away to the cold path. Leaves the TLB index in
+// R15 (not for the stack's own entry).
+void Translator::check_tag(Cold& cold, bool flags_live) {
+  const usize member = cold.write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag);
+  const HostMemory tag = cold.stack ? HostMemory::context(stack_page_offset(view(), member))
+                                    : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0);
+  addend_in_r15_ = kNone;
+  if (!flags_live) {
+    if (!cold.stack) {
+      e_->rorx(R15, R14, kPageShift - kTlbEntryShift);
+      e_->and32_imm(R15, (kTlbEntries - 1) << kTlbEntryShift);
+    }
     e_->sub(R14, tag);
-    e_->cmp_imm(R14, static_cast<i32>(kPageSize - bytes));
+    e_->cmp_imm(R14, static_cast<i32>(kPageSize - cold.window));
     cold.from = e_->jcc(0x7);  // ja
   } else {
     // The same without touching flags: RCX is borrowed for JRCXZ, the one branch that reads none.
     cold.fragile = true;
-    e_->pext(R15, R14, HostMemory::context(offsetof(Context, tlb_index_mask)));
-    e_->rorx(R15, R15, 64 - kTlbEntryShift);
+    if (!cold.stack) {
+      e_->pext(R15, R14, HostMemory::context(offsetof(Context, tlb_index_mask)));
+      e_->rorx(R15, R15, 64 - kTlbEntryShift);
+    }
     e_->store(HostMemory::context(offsetof(Context, spill_rcx)), RCX);
     current_->fragile_begin = offset16();
     e_->load(RCX, tag);
     e_->not_(RCX);
     e_->lea(R14, {R14, RCX, 0, 1});  // linear - tag
-    e_->lea(RCX, HostMemory::at(R14, static_cast<i32>(bytes) - 1));
+    e_->lea(RCX, HostMemory::at(R14, static_cast<i32>(cold.window) - 1));
     e_->pext(RCX, RCX, HostMemory::context(offsetof(Context, page_mask)));
     const usize hit = e_->jrcxz();
     cold.from = e_->jmp();
@@ -121,15 +130,24 @@ void Translator::check(bool write, unsigned bytes, const Item& item, usize retry
     e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
     current_->fragile_end = offset16();
   }
-  e_->load(R15, HostMemory::context_indexed(tlb_offset(view(), offsetof(TlbEntry, host_page)), R15, 0));
   colds_.push_back(cold);
+}
+
+// From a linear address in R14 to the offset in the page (R14) and the host address of the page (R15).
+void Translator::check(bool write, unsigned bytes, const Item& item, usize retry) {
+  Cold cold{0, retry, static_cast<u32>(&item - items_.data()), write, false};
+  cold.window = bytes;
+  check_tag(cold, item.live_flags != 0);
+  e_->load(R15, HostMemory::context_indexed(tlb_offset(view(), offsetof(TlbEntry, host_page)), R15, 0));
 }
 
 void Translator::emit_cold() {
   for (const Cold& cold : colds_) {
     const Item& item = items_[cold.item];
     e_->patch32(cold.from, e_->size());
-    const HostMemory tag = HostMemory::context_indexed(tag_offset(view(), cold.write), R15, 0);
+    const usize member = cold.write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag);
+    const HostMemory tag = cold.stack ? HostMemory::context(stack_page_offset(view(), member))
+                                      : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0);
     // Back to the linear address.
     if (cold.fragile) {
       e_->load(RCX, tag);
@@ -139,6 +157,14 @@ void Translator::emit_cold() {
       e_->add(R14, tag);
     }
     set_rip(item.rip);
+    if (cold.group) {
+      // Comes back to try again, or not at all.
+      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length | (cold.window << GroupNote::window_shift) |
+                           (cold.write ? GroupNote::write : 0) | (cold.stack ? GroupNote::stack : 0));
+      e_->call_to(stubs_.fill_group);
+      e_->patch32(e_->jmp(), cold.retry);
+      continue;
+    }
     // What the interpreter must have advanced by for the code to go on behind the instruction.
     e_->mov_imm(R15, interpret_note(item.insn));
     e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);

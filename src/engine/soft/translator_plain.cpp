@@ -76,10 +76,24 @@ Uses find_uses(const Instruction& insn) {
   return uses;
 }
 
+}  // namespace
+
+u16 written_registers(const Instruction& insn) {
+  const Uses uses = find_uses(insn);
+  u16 mask = insn.info->implicit_written;
+  for (const FieldUse* use : {&uses.reg, &uses.rm, &uses.vvvv, &uses.opcode_reg}) {
+    if (!use->is_gpr || !use->written) continue;
+    mask = static_cast<u16>(mask | 1 << (use->high_byte ? use->guest & 3 : use->guest & 15));
+  }
+  for (const x86::Operand& operand : insn.info->operands) {
+    if (operand.kind == OperandKind::Accumulator) mask |= 1;
+  }
+  return mask;
+}
+
 // What cannot be copied although it is of a plain class: implicit memory operands, element-wise memory
 // semantics, system flags, addresses that depend on data.
 bool needs_interpreter(const Instruction& insn) {
-  if (insn.encoding == Encoding::Evex) return true;
   if ((insn.info->flags_written & ~x86::Rflags::arithmetic) != 0) return true;
   if (((insn.info->implicit_read | insn.info->implicit_written) & 0xe010) != 0) return true;  // RSP, R13-R15
   switch (insn.info->operation) {
@@ -123,6 +137,8 @@ bool needs_interpreter(const Instruction& insn) {
   return false;
 }
 
+namespace {
+
 // Whether a homeless register in ModRM.rm may be replaced by its memory slot.
 bool rm_may_be_slot(const Instruction& insn, const FieldUse& rm) {
   switch (insn.info->operation) {
@@ -162,6 +178,20 @@ void Translator::encode(const Instruction& insn, const Fields& fields, const Hos
                              static_cast<u8>(insn.map)));
     e_->byte(static_cast<u8>((insn.w ? 0x80 : 0) | ((~fields.vvvv & 15) << 3) |
                              (insn.vector_length == 32 ? 4 : 0) | static_cast<u8>(insn.mandatory)));
+  } else if (insn.encoding == Encoding::Evex) {
+    // SDM vol. 2, 2.7.1. A register in ModRM.rm has its bit 4 where an index would have its bit 3.
+    const bool x = memory != nullptr ? high_index : (fields.rm & 16) != 0;
+    const u8 length = insn.broadcast && memory == nullptr ? insn.rounding
+                      : insn.vector_length == 64          ? 2
+                      : insn.vector_length == 32          ? 1
+                                                          : 0;
+    e_->byte(0x62);
+    e_->byte(static_cast<u8>((high_reg ? 0 : 0x80) | (x ? 0 : 0x40) | (high_base ? 0 : 0x20) |
+                             ((fields.reg & 16) != 0 ? 0 : 0x10) | static_cast<u8>(insn.map)));
+    e_->byte(static_cast<u8>((insn.w ? 0x80 : 0) | ((~fields.vvvv & 15) << 3) | 4 |
+                             static_cast<u8>(insn.mandatory)));
+    e_->byte(static_cast<u8>((insn.zeroing ? 0x80 : 0) | (length << 5) | (insn.broadcast ? 0x10 : 0) |
+                             ((fields.vvvv & 16) != 0 ? 0 : 8) | insn.mask));
   } else {
     if (insn.lock) e_->byte(0xf0);
     if (insn.operand_size_prefix) e_->byte(0x66);
@@ -234,6 +264,7 @@ bool Translator::translate_plain(const Item& item) {
       return true;
     }
     // Otherwise borrow the scratch registers.
+    addend_in_r15_ = kNone;
     u8 borrowed[2] = {kNoRegister, kNoRegister};
     bool load[2] = {}, store[2] = {};
     u8* const renamed[] = {&fields.reg, &fields.rm, &fields.vvvv, &fields.opcode_reg};
@@ -270,17 +301,22 @@ bool Translator::translate_plain(const Item& item) {
     read |= use->read || use->partial;
     written |= use->written;
   }
-  const bool write = memory->access == Access::Write || memory->access == Access::ReadWrite;
-  const usize retry = e_->size();
-  if (!address(insn, item.rip + insn.length)) return false;
-  check(write, bytes, item, retry);
   HostMemory host = HostMemory::sum(R14, R15);
+  if (item.group != kNone) {
+    host = group_operand(item);
+  } else {
+    const bool write = memory->access == Access::Write || memory->access == Access::ReadWrite;
+    const usize retry = e_->size();
+    if (!address(insn, item.rip + insn.length)) return false;
+    check(write, bytes, item, retry);
+  }
   Gpr data = R14;
   if (guest != kNoRegister) {
     if (read) {
       e_->lea(R14, host);
       host = HostMemory::at(R14);
       data = R15;
+      addend_in_r15_ = kNone;
       load_guest(data, guest);
     }
     if (uses.reg.homeless()) fields.reg = data;
