@@ -341,31 +341,30 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   const u64 pc = static_cast<u64>(registers[REG_RIP]);
   const bool stepping = signal == SIGTRAP && (registers[REG_EFL] & static_cast<greg_t>(kTrapFlag)) != 0;
   const bool kick_signal = signal == host::SignalDispatcher::kick_signal();
+  if (!code_.holds(pc)) {
+    if (!kick_signal && !stepping) return false;
+    context_->exit_request = 1;
+    registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+    return true;
+  }
+  const usize offset = code_.offset_of(pc);
+  const Block* block = blocks_->at_code(offset);
+  const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
+  bool whole = false;  // the guest's state is that before the instruction
+  if (at != nullptr) {
+    const usize within = offset - block->code;
+    whole = within <= at->commit && !(within > at->fragile_begin && within < at->fragile_end);
+  }
   if (kick_signal || stepping) {
     context_->exit_request = 1;
-    if (!code_.holds(pc)) {
-      registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
-      return true;
-    }
-    const usize offset = code_.offset_of(pc);
-    const Block* block = blocks_->at_code(offset);
-    const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
-    if (at != nullptr) {
-      const usize within = offset - block->code;
-      const bool fragile = within > at->fragile_begin && within < at->fragile_end;
-      if (within <= at->commit && !fragile) return stop_at(context, block->linear + at->guest_offset, entries_.async);
-    }
+    if (whole) return stop_at(context, block->linear + at->guest_offset, entries_.async);
     // Between two instructions, or in a stub: on until a place where the state is whole.
     registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
     return true;
   }
-  if (!code_.holds(pc)) return false;
   // A fault of the guest's own: division, alignment, an unmasked floating-point exception. The interpreter
   // runs the instruction again and raises what the architecture says.
-  const usize offset = code_.offset_of(pc);
-  const Block* block = blocks_->at_code(offset);
-  const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
-  if (at == nullptr || offset - block->code != at->commit) return false;
+  if (!whole) return false;
   return stop_at(context, block->linear + at->guest_offset, entries_.fault);
 }
 
