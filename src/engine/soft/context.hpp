@@ -49,6 +49,8 @@ struct alignas(64) Context {
   u64 call_stack[8] = {};
   cpu::State state;
 
+  u64 all_but_if = ~u64{x86::Rflags::IF};
+  u32 mode = 0;              // Mode bits of the code that runs
   void* engine = nullptr;    // the SoftVcpu, for helpers
   // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.
   alignas(64) TlbEntry stack_page[kViews];

@@ -110,6 +110,12 @@ void Emitter::movzx16(Gpr to, Gpr from) {
   modrm_register(to, from);
 }
 
+void Emitter::pdep(Gpr to, Gpr from, const HostMemory& mask) {
+  vex3(2, 3, true, to, from, &mask, 0);
+  byte(0xf5);
+  modrm_memory(to, mask);
+}
+
 void Emitter::pext(Gpr to, Gpr from, const HostMemory& mask) {
   vex3(2, 2, true, to, from, &mask, 0);
   byte(0xf5);

@@ -86,6 +86,7 @@ class Emitter {
   void cmp_dword_imm8(const HostMemory& memory, i8 value);
   void rorx(Gpr to, Gpr from, u8 count);
   void movzx16(Gpr to, Gpr from);
+  void pdep(Gpr to, Gpr from, const HostMemory& mask);
   void pext(Gpr to, Gpr from, const HostMemory& mask);
 
   // Jumps. rel32 forms return the offset in the buffer of their displacement, for patch().

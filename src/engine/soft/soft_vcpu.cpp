@@ -146,8 +146,7 @@ class SoftVcpu final : public engine::Vcpu,
   Translator translator_;
   u64 vector_mask_ = 0;
   bool vector_live_ = false;       // the guest's vector state is in host registers
-  u32 mode_ = 0;                   // of the block that was entered
-  u32 view_mode_[kViews] = {};     // the mode each view's jump cache was filled for
+  u32 units_ = 0;                  // Mode bits but the view, that the jump caches were filled for
   u64 epoch_ = 0;                  // grows whenever blocks or mappings went away
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
@@ -225,9 +224,9 @@ HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
   const u64 epoch = epoch_;
   // An access may cross into the next page; only the interpreter does those.
   const TlbEntry& entry =
-      context_->tlb[mode_ & Mode::view_mask][(linear >> kPageShift) & (kTlbEntries - 1)];
+      context_->tlb[context_->mode & Mode::view_mask][(linear >> kPageShift) & (kTlbEntries - 1)];
   const bool had = (write ? entry.write_tag : entry.read_tag) == (linear & ~u64{kPageSize - 1});
-  if (!had && tlb_.fill(static_cast<View>(mode_ & Mode::view_mask), linear, write)) {
+  if (!had && tlb_.fill(static_cast<View>(context_->mode & Mode::view_mask), linear, write)) {
     return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
   }
   return finish_helper(interpret_here(note));
@@ -240,7 +239,7 @@ HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
   const u64 window = note >> GroupNote::window_shift;
   const bool write = (note & GroupNote::write) != 0;
   const bool stack = (note & GroupNote::stack) != 0;
-  const View view = static_cast<View>(self->mode_ & Mode::view_mask);
+  const View view = static_cast<View>(context->mode & Mode::view_mask);
   const u64 epoch = self->epoch_;
   if (((low ^ (low + window - 1)) & ~u64{kPageSize - 1}) == 0 &&
       (stack ? self->tlb_.fill_stack(view, low, write) : self->tlb_.fill(view, low, write))) {
@@ -276,7 +275,7 @@ HelperResult SoftVcpu::interpret_here(u64 note) {
   const u64 epoch = epoch_;
   interpreter_.execute_one(state);
   if ((note & InterpretNote::length_mask) == 0 || state.rip != expected || epoch != epoch_ ||
-      state.activity != Activity::Running || state.interrupt_shadow || mode_now() != mode_ ||
+      state.activity != Activity::Running || state.interrupt_shadow || mode_now() != context_->mode ||
       ((state.rflags & Rflags::IF) != 0 && outside_.interrupt_pending()) || state.nmi_pending ||
       state.pending.kind != cpu::Event::Kind::None || !translatable()) {
     return HelperResult::Leave;
@@ -430,11 +429,10 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
 }
 
 void SoftVcpu::enter(u64 code, u32 mode) {
-  const u32 view = mode & Mode::view_mask;
-  mode_ = mode;
-  if (view_mode_[view] != mode) {
-    tlb_.forget_jumps(static_cast<View>(view));
-    view_mode_[view] = mode;
+  context_->mode = mode;
+  if (units_ != (mode & ~Mode::view_mask)) {
+    units_ = mode & ~Mode::view_mask;
+    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
   }
   context_->enter_target = code;
   take_back_vector();
@@ -474,7 +472,7 @@ engine::Exit SoftVcpu::run() {
           return come_back(engine::ExitReason::Shutdown);
       }
     }
-    const u32 mode = mode_now();
+    u32 mode = mode_now();
     bool global = false;
     Block* block = block_at(state.rip, mode, global);
     if (block == nullptr) {
@@ -487,6 +485,7 @@ engine::Exit SoftVcpu::run() {
     for (bool again = true; again;) {
       enter(code, mode);
       again = false;
+      mode = context_->mode;  // translated code changes views by itself
       switch (static_cast<ExitKind>(context_->exit_kind)) {
         case ExitKind::Link: {
           const ExitIndex number = static_cast<ExitIndex>(context_->exit_info);

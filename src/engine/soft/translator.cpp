@@ -95,7 +95,7 @@ bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
   find_groups();
   addend_in_r15_ = kNone;
   infos_.reserve(2 * items_.size() + 2);
-  for (u32 i = 0; i < items_.size(); i++) translate_item(i);
+  for (u32 i = 0; i < items_.size() && !ended_; i++) translate_item(i);
   if (!ended_) direct_exit(linear_ + guest_bytes_);
   hot_bytes_ = e_->size();
   emit_cold();
@@ -155,6 +155,11 @@ void Translator::find_live_flags() {
         live = (live & ~written) | x86::flags_tested(insn);
         break;
       }
+      case Class::System:
+        // Those done inline change no arithmetic flag and read none.
+        if (is_inline_system(insn, view())) break;
+        live = Rflags::arithmetic;
+        break;
       case Class::Stack:
         if (insn.info->operation == Operation::Push || insn.info->operation == Operation::Pop ||
             insn.info->operation == Operation::Leave) {
@@ -234,29 +239,6 @@ void Translator::interpret(const Item& item) {
   if (item.insn.info == nullptr || is_unconditional_end(item.insn)) {
     e_->jmp_to(stubs_.lookup);
     ended_ = true;
-  }
-}
-
-bool Translator::translate_special(const Item& item) {
-  switch (item.insn.info->operation) {
-    case Operation::Nop:
-    case Operation::Endbr:
-    case Operation::Prefetch:
-      return true;
-    case Operation::Pause:
-      e_->bytes({0xf3, 0x90});
-      return true;
-    case Operation::Lfence:
-      e_->bytes({0x0f, 0xae, 0xe8});
-      return true;
-    case Operation::Mfence:
-      e_->bytes({0x0f, 0xae, 0xf0});
-      return true;
-    case Operation::Sfence:
-      e_->bytes({0x0f, 0xae, 0xf8});
-      return true;
-    default:
-      return false;
   }
 }
 

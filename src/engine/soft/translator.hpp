@@ -53,6 +53,8 @@ usize stack_page_offset(View view, usize member);
 
 // Of a plain instruction: whether it cannot be copied all the same, and the guest GPRs it writes.
 bool needs_interpreter(const x86::Instruction& insn);
+// System instructions that are translated (translator_special.cpp) and neither read nor leave changed arithmetic flags.
+bool is_inline_system(const x86::Instruction& insn, View view);
 u16 written_registers(const x86::Instruction& insn);
 inline bool info_is(const x86::Instruction& insn, x86::Operation operation) {
   return insn.info->operation == operation;
@@ -108,6 +110,9 @@ class Translator {
   bool translate_stack(const Item& item);
   bool translate_branch(const Item& item);
   bool translate_special(const Item& item);
+  bool translate_bit_string(const Item& item);
+  void exit_to_view(View view, u64 target);
+  void mask_memory(const HostMemory& memory, u64 mask_offset);
   void interpret(const Item& item);
 
   // Groups.
