@@ -31,13 +31,13 @@ struct InstructionInfo {
 
 // A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.
 struct BlockExit {
-  u64 target = 0;             // linear address
+  u64 target = 0;  // linear address
   BlockIndex from = kNone;
   BlockIndex to = kNone;
   ExitIndex next_incoming = kNone;
-  u32 site = 0;               // code offset of a rel32, or a cell's number
-  u32 stub = 0;               // code offset
-  bool is_cell = false;       // target on another page: goes through a link cell
+  u32 site = 0;          // code offset of a rel32, or a cell's number
+  u32 stub = 0;          // code offset
+  bool is_cell = false;  // target on another page: goes through a link cell
   bool in_cell_list = false;
 };
 
@@ -45,7 +45,7 @@ struct Block {
   u64 linear = 0;
   u64 physical = 0;
   u32 mode = 0;
-  u32 code = 0;               // offset in the cache
+  u32 code = 0;  // offset in the cache
   u32 hot_bytes = 0;
   u32 total_bytes = 0;
   u32 indirect_entry = 0;     // offset of the code that checks R14 first; 0: none yet
@@ -55,7 +55,7 @@ struct Block {
   BlockIndex hash_next = kNone;
   BlockIndex page_next = kNone;
   ExitIndex incoming = kNone;
-  bool flags_live = false;    // at entry
+  bool flags_live = false;  // at entry
   bool valid = false;
 };
 

@@ -37,8 +37,8 @@ const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) 
   if (within >= b.hot_bytes) return nullptr;
   const InstructionInfo* first = infos_.data() + b.first_instruction;
   const InstructionInfo* last = first + b.instructions;
-  const InstructionInfo* after =
-      std::upper_bound(first, last, within, [](usize at, const InstructionInfo& info) { return at < info.start; });
+  const InstructionInfo* after = std::upper_bound(
+      first, last, within, [](usize at, const InstructionInfo& info) { return at < info.start; });
   return after == first ? nullptr : after - 1;
 }
 

@@ -19,7 +19,9 @@ class BlockStore {
 
   [[nodiscard]] Block* find(u64 linear, u64 physical, u32 mode);
   [[nodiscard]] Block& block(BlockIndex i) { return blocks_[i]; }
-  [[nodiscard]] BlockIndex index(const Block& b) const { return static_cast<BlockIndex>(&b - blocks_.data()); }
+  [[nodiscard]] BlockIndex index(const Block& b) const {
+    return static_cast<BlockIndex>(&b - blocks_.data());
+  }
   [[nodiscard]] BlockExit& exit(ExitIndex i) { return exits_[i]; }
   [[nodiscard]] usize exit_count() const { return exits_.size(); }
 
@@ -68,7 +70,7 @@ class BlockStore {
   std::vector<BlockExit> exits_;
   std::vector<InstructionInfo> infos_;
   std::unordered_map<u64, BlockIndex> pages_;
-  std::unordered_set<u64> ungrouped_;  // by linear address
+  std::unordered_set<u64> ungrouped_;     // by linear address
   std::vector<ExitIndex> live_cells_[2];  // [0] to non-global pages, [1] to global ones
   u64 translated_ = 0, cleared_ = 0;
 };

@@ -18,11 +18,14 @@ Result<CodeCache> CodeCache::create() {
   if (ftruncate(file, kCodeBytes) != 0) {
     return close_and_fail("cannot make memory for translated code: no space for 24 MiB of shared memory");
   }
-  void* reserved = mmap(nullptr, kCodeBytes + kCellBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  void* reserved =
+      mmap(nullptr, kCodeBytes + kCellBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (reserved == MAP_FAILED) return close_and_fail("cannot reserve address space for translated code");
   cache.executable_ = static_cast<u8*>(reserved);
   if (mmap(reserved, kCodeBytes, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, file, 0) == MAP_FAILED) {
-    return close_and_fail("the host does not allow executable memory (is this process under SELinux execmem or a seccomp filter?)");
+    return close_and_fail(
+        "the host does not allow executable memory (is this process under SELinux execmem or a seccomp "
+        "filter?)");
   }
   void* cells = mmap(cache.executable_ + kCodeBytes, kCellBytes, PROT_READ | PROT_WRITE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);

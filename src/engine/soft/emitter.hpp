@@ -38,7 +38,8 @@ struct HostMemory {
 class Emitter {
  public:
   // Writes to `to`, for code that will run at `runs_at`. Overflow is sticky: check overflowed() at the end.
-  Emitter(u8* to, u64 runs_at, usize capacity) : start_(to), at_(to), end_(to + capacity), runs_at_(runs_at) {}
+  Emitter(u8* to, u64 runs_at, usize capacity)
+      : start_(to), at_(to), end_(to + capacity), runs_at_(runs_at) {}
 
   [[nodiscard]] usize size() const { return static_cast<usize>(at_ - start_); }
   [[nodiscard]] u64 here() const { return runs_at_ + size(); }
@@ -98,7 +99,7 @@ class Emitter {
   void jcc_to(u8 condition, u64 target);
   void jmp_memory(const HostMemory& memory) { branch_memory(4, memory); }
   void call_memory(const HostMemory& memory) { branch_memory(2, memory); }
-  void jmp_rip(u64 cell) { branch_rip(4, cell); }   // jmp qword [rip + x]
+  void jmp_rip(u64 cell) { branch_rip(4, cell); }  // jmp qword [rip + x]
   void call_rip(u64 cell) { branch_rip(2, cell); }
   usize jrcxz();  // rel8; returns the offset of its displacement
   void ret() { byte(0xc3); }
@@ -120,7 +121,11 @@ class Emitter {
   bool overflowed_ = false;
 };
 
-constexpr bool fits_i32(i64 value) { return value == static_cast<i32>(value); }
-constexpr bool fits_i32(u64 value) { return fits_i32(static_cast<i64>(value)); }
+constexpr bool fits_i32(i64 value) {
+  return value == static_cast<i32>(value);
+}
+constexpr bool fits_i32(u64 value) {
+  return fits_i32(static_cast<i64>(value));
+}
 
 }  // namespace nacre::soft

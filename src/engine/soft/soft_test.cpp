@@ -37,7 +37,8 @@ class QuietPlatform final : public cpu::Platform {
   u64 random() override { return 4; }
 };
 
-// 64-bit kernel mode, 16 MiB of identity-mapped RAM in 4 KiB pages, IDT whose handlers halt with the vector in R15.
+// 64-bit kernel mode, 16 MiB of identity-mapped RAM in 4 KiB pages, IDT whose handlers halt with the vector
+// in R15.
 struct Machine {
   std::vector<u8> ram = std::vector<u8>(kRamBytes + kPageSize);
   std::vector<u8> flags = std::vector<u8>(kRamBytes / kPageSize);
@@ -51,7 +52,7 @@ struct Machine {
     base = reinterpret_cast<u8*>((reinterpret_cast<u64>(ram.data()) + kPageSize - 1) & ~(kPageSize - 1));
     EXPECT_TRUE(space.add_ram(GuestPhysical(0), kRamBytes, base, flags.data()).ok());
     cpu::Model::Options options;
-    model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::read_host_cpuid(), options).take());
+    model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::NativeCpuid(), options).take());
     const engine::EngineContext context{space, platform, *model};
     vcpu = (soft ? make(context) : engine::make_interp(context)).take();
     set_up();
@@ -88,7 +89,8 @@ struct Machine {
     s.gdtr = {0x5000, 0x17};
     s.idtr = {0x6000, 0x1ff};
     s.segment[x86::CS] = {8, 0xa09b, 0xffffffff, 0};
-    for (const auto i : {x86::SS, x86::DS, x86::ES, x86::FS, x86::GS}) s.segment[i] = {0x10, 0xc093, 0xffffffff, 0};
+    for (const auto i : {x86::SS, x86::DS, x86::ES, x86::FS, x86::GS})
+      s.segment[i] = {0x10, 0xc093, 0xffffffff, 0};
     s.gpr[x86::RSP] = kStackTop;
     s.rip = kCode;
   }
@@ -104,10 +106,10 @@ struct Machine {
 };
 
 // Assembled by the compiler into this program; `code_NAME` to `code_NAME_end`.
-#define GUEST_CODE(name, text)                                                                       \
+#define GUEST_CODE(name, text)                                                                         \
   __asm__(".pushsection .rodata\n.globl code_" #name "\ncode_" #name ":\n" text "\n.globl code_" #name \
-          "_end\ncode_" #name "_end:\n.popsection\n");                                               \
-  extern "C" const u8 code_##name[], code_##name##_end[];                                            \
+          "_end\ncode_" #name "_end:\n.popsection\n");                                                 \
+  extern "C" const u8 code_##name[], code_##name##_end[];                                              \
   const std::vector<u8> name(code_##name, code_##name##_end);
 
 class Soft : public ::testing::Test {
@@ -148,7 +150,9 @@ GUEST_CODE(sum_loop, R"(
   jnz 1b
   hlt)")
 
-TEST_F(Soft, runs_a_loop) { EXPECT_EQ(run_both(sum_loop)->vcpu->state().gpr[x86::RAX], 500000500000U); }
+TEST_F(Soft, runs_a_loop) {
+  EXPECT_EQ(run_both(sum_loop)->vcpu->state().gpr[x86::RAX], 500000500000U);
+}
 
 GUEST_CODE(recursion, R"(
   mov $20, %edi
@@ -171,9 +175,13 @@ fib_under_test:
   pop %rbx
   ret)")
 
-TEST_F(Soft, calls_and_returns) { EXPECT_EQ(run_both(recursion)->vcpu->state().gpr[x86::RAX], 6765U); }
+TEST_F(Soft, calls_and_returns) {
+  EXPECT_EQ(run_both(recursion)->vcpu->state().gpr[x86::RAX], 6765U);
+}
 
-TEST_F(Soft, calls_across_pages) { run_both(recursion, kCode + 0xff8 - 20); }
+TEST_F(Soft, calls_across_pages) {
+  run_both(recursion, kCode + 0xff8 - 20);
+}
 
 GUEST_CODE(homeless, R"(
   mov $0x1122334455667788, %r13
@@ -199,7 +207,9 @@ GUEST_CODE(homeless, R"(
   mulx %rbx, %rsi, %rdi
   hlt)")
 
-TEST_F(Soft, registers_that_live_in_memory) { run_both(homeless); }
+TEST_F(Soft, registers_that_live_in_memory) {
+  run_both(homeless);
+}
 
 GUEST_CODE(high_bytes, R"(
   mov $0x100000, %ebx
@@ -213,7 +223,9 @@ GUEST_CODE(high_bytes, R"(
   cmp (%rbx), %dh
   hlt)")
 
-TEST_F(Soft, high_byte_registers) { run_both(high_bytes); }
+TEST_F(Soft, high_byte_registers) {
+  run_both(high_bytes);
+}
 
 GUEST_CODE(crossing, R"(
   mov $0x100ff9, %ebx
@@ -233,7 +245,9 @@ GUEST_CODE(crossing, R"(
   pop %r9
   hlt)")
 
-TEST_F(Soft, accesses_that_cross_pages) { run_both(crossing); }
+TEST_F(Soft, accesses_that_cross_pages) {
+  run_both(crossing);
+}
 
 GUEST_CODE(live_flags, R"(
   mov $0x100000, %ebx
@@ -253,7 +267,9 @@ GUEST_CODE(live_flags, R"(
   pop %r11
   hlt)")
 
-TEST_F(Soft, flags_live_through_memory_accesses) { run_both(live_flags); }
+TEST_F(Soft, flags_live_through_memory_accesses) {
+  run_both(live_flags);
+}
 
 GUEST_CODE(jump_table, R"(
   mov $0x100000, %ebx
@@ -281,7 +297,9 @@ GUEST_CODE(jump_table, R"(
   jnz 4b
   hlt)")
 
-TEST_F(Soft, indirect_jumps) { EXPECT_EQ(run_both(jump_table)->vcpu->state().gpr[x86::RSI], 1000U * 10101); }
+TEST_F(Soft, indirect_jumps) {
+  EXPECT_EQ(run_both(jump_table)->vcpu->state().gpr[x86::RSI], 1000U * 10101);
+}
 
 GUEST_CODE(self_modifying, R"(
   lea 2f(%rip), %rbx
@@ -295,7 +313,9 @@ GUEST_CODE(self_modifying, R"(
 2: .byte 0x66, 0x05, 0x01, 0x00
   ret)")
 
-TEST_F(Soft, self_modifying_code) { EXPECT_EQ(run_both(self_modifying)->vcpu->state().gpr[x86::RAX] & 0xffff, 5050U); }
+TEST_F(Soft, self_modifying_code) {
+  EXPECT_EQ(run_both(self_modifying)->vcpu->state().gpr[x86::RAX] & 0xffff, 5050U);
+}
 
 GUEST_CODE(divide, R"(
   mov $0x8000000000000000, %rax
@@ -305,7 +325,9 @@ GUEST_CODE(divide, R"(
   idiv %rcx
   hlt)")
 
-TEST_F(Soft, division_overflow_is_the_guests_fault) { EXPECT_EQ(run_both(divide)->vcpu->state().gpr[x86::R15], 0U); }
+TEST_F(Soft, division_overflow_is_the_guests_fault) {
+  EXPECT_EQ(run_both(divide)->vcpu->state().gpr[x86::R15], 0U);
+}
 
 GUEST_CODE(page_fault, R"(
   mov $0x40000000, %rbx
@@ -348,7 +370,9 @@ GUEST_CODE(vector_code, R"(
   movups %xmm1, 13(%rbx)
   hlt)")
 
-TEST_F(Soft, vector_and_x87) { EXPECT_EQ(run_both(vector_code)->vcpu->state().gpr[x86::RAX], 3U); }
+TEST_F(Soft, vector_and_x87) {
+  EXPECT_EQ(run_both(vector_code)->vcpu->state().gpr[x86::RAX], 3U);
+}
 
 GUEST_CODE(endless, R"(
 1: add $1, %rax

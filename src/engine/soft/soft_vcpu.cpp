@@ -74,7 +74,8 @@ class SoftVcpu final : public engine::Vcpu,
   void flush_page(GuestLinear address) override;
   void code_written(GuestPhysical address, usize bytes) override;
 
-  // cpu::Platform: forwards, after putting vector state away, because the other side may use vector registers.
+  // cpu::Platform: forwards, after putting vector state away, because the other side may use vector
+  // registers.
   u64 mmio_read(GuestPhysical address, unsigned size) override {
     put_away_vector();
     return outside_.mmio_read(address, size);
@@ -145,9 +146,9 @@ class SoftVcpu final : public engine::Vcpu,
   std::optional<BlockStore> blocks_;
   Translator translator_;
   u64 vector_mask_ = 0;
-  bool vector_live_ = false;       // the guest's vector state is in host registers
-  u32 units_ = 0;                  // Mode bits but the view, that the jump caches were filled for
-  u64 epoch_ = 0;                  // grows whenever blocks or mappings went away
+  bool vector_live_ = false;  // the guest's vector state is in host registers
+  u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
+  u64 epoch_ = 0;             // grows whenever blocks or mappings went away
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
@@ -261,7 +262,8 @@ HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
 // The block that called from this host address is dropped; made anew, its accesses do not share checks.
 void SoftVcpu::ungroup(u64 host_address) {
   put_away_vector();
-  if (const Block* block = blocks_->at_code(code_.offset_of(host_address)); block != nullptr && block->valid) {
+  if (const Block* block = blocks_->at_code(code_.offset_of(host_address));
+      block != nullptr && block->valid) {
     epoch_++;
     for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
     blocks_->ungroup(blocks_->index(*block));
@@ -526,7 +528,8 @@ engine::Exit SoftVcpu::run() {
 
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) {
   if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx")) {
-    return Error("engine soft needs a processor with BMI2 and XSAVE (any x86-64 since 2013); use --engine interp");
+    return Error(
+        "engine soft needs a processor with BMI2 and XSAVE (any x86-64 since 2013); use --engine interp");
   }
   TRY(host::SignalDispatcher::install());
   auto context = TRY(make_context());

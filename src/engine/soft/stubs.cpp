@@ -18,9 +18,15 @@ using x86::RSP;
 
 namespace {
 
-constexpr i32 state_at(usize member) { return static_cast<i32>(member); }  // from &state
-constexpr i32 gpr_at(u8 guest) { return static_cast<i32>(offsetof(cpu::State, gpr) + 8 * guest); }
-constexpr i32 context_at(usize member) { return static_cast<i32>(member) - static_cast<i32>(kContextBase); }
+constexpr i32 state_at(usize member) {
+  return static_cast<i32>(member);
+}  // from &state
+constexpr i32 gpr_at(u8 guest) {
+  return static_cast<i32>(offsetof(cpu::State, gpr) + 8 * guest);
+}
+constexpr i32 context_at(usize member) {
+  return static_cast<i32>(member) - static_cast<i32>(kContextBase);
+}
 
 struct Assembler {
   Emitter& e;
@@ -32,13 +38,13 @@ struct Assembler {
     }
     e.store(HostMemory::at(RSP, gpr_at(RSP) + pushed), R13);
     // The arithmetic flags join the others, which never leave memory.
-    e.byte(0x9c);                                    // pushfq
-    e.bytes({0x41, 0x5f});                           // pop r15
+    e.byte(0x9c);           // pushfq
+    e.bytes({0x41, 0x5f});  // pop r15
     e.and32_imm(R15, static_cast<u32>(x86::Rflags::arithmetic));
     e.load(RAX, HostMemory::at(RSP, state_at(offsetof(cpu::State, rflags)) + pushed));
-    e.op_register(0x81, 4, RAX);                     // and rax, imm32 (sign-extended)
+    e.op_register(0x81, 4, RAX);  // and rax, imm32 (sign-extended)
     e.word32(~static_cast<u32>(x86::Rflags::arithmetic));
-    e.op_register(0x09, R15, RAX);                   // or rax, r15
+    e.op_register(0x09, R15, RAX);  // or rax, r15
     e.store(HostMemory::at(RSP, state_at(offsetof(cpu::State, rflags)) + pushed), RAX);
   }
 
@@ -66,7 +72,7 @@ struct Assembler {
   // With RSP at the state or below it, registers saved.
   void leave(i32 pushed) {
     e.load(RSP, HostMemory::at(RSP, context_at(offsetof(Context, host_rsp)) + pushed));
-    e.bytes({0x48, 0x83, 0xc4, 0x08});  // add rsp, 8
+    e.bytes({0x48, 0x83, 0xc4, 0x08});                                      // add rsp, 8
     e.bytes({0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b});  // pop r15 r14 r13 r12 rbp rbx
     e.ret();
   }

@@ -20,8 +20,8 @@ using InterpretHelper = HelperResult (*)(Context*, u64 note);
 
 // What emitted code tells a helper about the instruction.
 struct InterpretNote {
-  static constexpr u32 length_mask = 0xff;    // bytes; 0: always leave
-  static constexpr u32 needs_vector = 1 << 8; // it reads or writes vector or x87 state
+  static constexpr u32 length_mask = 0xff;     // bytes; 0: always leave
+  static constexpr u32 needs_vector = 1 << 8;  // it reads or writes vector or x87 state
 };
 
 // What fill_group is told besides.

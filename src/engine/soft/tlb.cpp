@@ -6,16 +6,22 @@ namespace nacre::soft {
 
 namespace {
 
-bool is_canonical(u64 linear) { return static_cast<u64>(static_cast<i64>(linear << 16) >> 16) == linear; }
+bool is_canonical(u64 linear) {
+  return static_cast<u64>(static_cast<i64>(linear << 16) >> 16) == linear;
+}
 
 cpu::Privilege privilege_of(View view) {
   return view == View::User ? cpu::Privilege::User : cpu::Privilege::Supervisor;
 }
 
 // A page that can never be looked up at this index.
-u64 empty_tag(usize index) { return (u64{index} ^ 1) << kPageShift; }
+u64 empty_tag(usize index) {
+  return (u64{index} ^ 1) << kPageShift;
+}
 
-usize tlb_index(u64 linear) { return (linear >> kPageShift) & (kTlbEntries - 1); }
+usize tlb_index(u64 linear) {
+  return (linear >> kPageShift) & (kTlbEntries - 1);
+}
 
 }  // namespace
 
@@ -91,8 +97,7 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
 
 bool Tlb::fill_stack(View view, u64 linear, bool write) {
   if (!fill(view, linear, write)) return false;
-  context_.stack_page[static_cast<usize>(view)] =
-      context_.tlb[static_cast<usize>(view)][tlb_index(linear)];
+  context_.stack_page[static_cast<usize>(view)] = context_.tlb[static_cast<usize>(view)][tlb_index(linear)];
   return true;
 }
 

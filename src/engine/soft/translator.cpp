@@ -1,5 +1,5 @@
-#include "engine/soft/stubs.hpp"
 #include "engine/soft/translator.hpp"
+#include "engine/soft/stubs.hpp"
 
 namespace nacre::soft {
 
@@ -25,7 +25,8 @@ bool is_unconditional_end(const Instruction& insn) {
     case Class::Invalid:
       return true;
     default:
-      return insn.info->operation == Operation::Hlt || (insn.info->attributes & x86::OpcodeAttribute::ends_block) != 0;
+      return insn.info->operation == Operation::Hlt ||
+             (insn.info->attributes & x86::OpcodeAttribute::ends_block) != 0;
   }
 }
 

@@ -16,30 +16,30 @@ namespace nacre::soft {
 
 // Addresses in the code cache of the routines that translated code calls.
 struct Stubs {
-  u64 fill_read = 0;    // R14 = linear address; returns to the next instruction to retry, 5 bytes on when done
+  u64 fill_read = 0;  // R14 = linear address; returns to the next instruction to retry, 5 bytes on when done
   u64 fill_write = 0;
-  u64 fill_group = 0;   // R14 = low end of the window; returns to the next instruction to retry
-  u64 interpret = 0;    // runs the instruction at state.rip; returns, or leaves to the dispatcher
-  u64 link = 0;         // exit_info = exit number
-  u64 indirect = 0;     // R14 = target RIP
-  u64 lookup = 0;       // state.rip = target RIP
+  u64 fill_group = 0;  // R14 = low end of the window; returns to the next instruction to retry
+  u64 interpret = 0;   // runs the instruction at state.rip; returns, or leaves to the dispatcher
+  u64 link = 0;        // exit_info = exit number
+  u64 indirect = 0;    // R14 = target RIP
+  u64 lookup = 0;      // state.rip = target RIP
 };
 
 struct TranslationInput {
-  const u8* bytes = nullptr;   // the guest's code, from `linear` to the end of its page
+  const u8* bytes = nullptr;  // the guest's code, from `linear` to the end of its page
   usize available = 0;
   u64 linear = 0;
   u32 mode = 0;
-  bool grouping = true;        // let accesses share checks
-  ExitIndex first_exit = 0;    // number of the first exit
-  u32 first_cell = 0;          // number and address of the first link cell; the others follow
+  bool grouping = true;      // let accesses share checks
+  ExitIndex first_exit = 0;  // number of the first exit
+  u32 first_cell = 0;        // number and address of the first link cell; the others follow
   u64 first_cell_address = 0;
 };
 
 struct PlannedExit {
   u64 target = 0;
-  u32 site = 0;      // offset in the block of the rel32 (or RIP-relative disp32)
-  u32 stub = 0;      // offset in the block
+  u32 site = 0;  // offset in the block of the rel32 (or RIP-relative disp32)
+  u32 stub = 0;  // offset in the block
   bool is_cell = false;
   u32 cell = 0;
 };
@@ -53,7 +53,8 @@ usize stack_page_offset(View view, usize member);
 
 // Of a plain instruction: whether it cannot be copied all the same, and the guest GPRs it writes.
 bool needs_interpreter(const x86::Instruction& insn);
-// System instructions that are translated (translator_special.cpp) and neither read nor leave changed arithmetic flags.
+// System instructions that are translated (translator_special.cpp) and neither read nor leave changed
+// arithmetic flags.
 bool is_inline_system(const x86::Instruction& insn, View view);
 u16 written_registers(const x86::Instruction& insn);
 inline bool info_is(const x86::Instruction& insn, x86::Operation operation) {
@@ -93,14 +94,14 @@ class Translator {
   };
   // One memory check whose miss path is still to be emitted.
   struct Cold {
-    usize from;       // offset of the jump's rel32
-    usize retry;      // offset to start again at
+    usize from;   // offset of the jump's rel32
+    usize retry;  // offset to start again at
     u32 item;
     bool write;
-    bool fragile;     // RCX is borrowed
+    bool fragile;  // RCX is borrowed
     bool group = false;
     bool stack = false;
-    u32 window = 0;   // of a group: bytes
+    u32 window = 0;  // of a group: bytes
   };
 
   void decode_block(const TranslationInput& input);
@@ -124,8 +125,8 @@ class Translator {
   };
   struct Group {
     u8 base;
-    u32 version;   // how often the base had been changed
-    i64 low, high; // window, from the base's value when that version began
+    u32 version;    // how often the base had been changed
+    i64 low, high;  // window, from the base's value when that version began
     bool write;
     u32 count;
     bool checked;
@@ -153,7 +154,7 @@ class Translator {
   HostMemory push_slot(const Item& item);
   HostMemory pop_slot(const Item& item);
   void push_return_address(const HostMemory& slot, u64 next);
-  void direct_exit(u64 target);           // jmp
+  void direct_exit(u64 target);  // jmp
   void direct_exit_if(u8 condition, u64 target);
   void jump_indirect(bool restartable);
   void emit_cold();

@@ -78,7 +78,8 @@ void Translator::emit_exit_stubs() {
     PlannedExit& exit = exits_[i];
     exit.stub = static_cast<u32>(e_->size());
     if (!exit.is_cell) e_->patch32(exit.site, exit.stub);
-    e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)), static_cast<i32>(input_.first_exit + i));
+    e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)),
+                    static_cast<i32>(input_.first_exit + i));
     e_->jmp_to(stubs_.link);
   }
 }
@@ -265,7 +266,9 @@ bool Translator::translate_branch(const Item& item) {
     case Operation::Ret:
       e_->load(R14, pop_slot(item));
       commit();
-      e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8 + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0)));
+      e_->lea(kGuestRsp,
+              HostMemory::at(kGuestRsp,
+                             8 + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0)));
       jump_indirect(false);
       return true;
     default:

@@ -57,10 +57,12 @@ std::optional<Translator::GroupAccess> Translator::group_access_of(const Item& i
   if (!is_plain(insn) || !unit_available(insn) || needs_interpreter(insn)) return std::nullopt;
   const x86::Operand* memory = x86::memory_operand(insn);
   if (memory == nullptr || memory->access == Access::Address || !insn.is_memory) return std::nullopt;
-  if (insn.index != kNoRegister || insn.base == kNoRegister || insn.base == x86::kRipBase) return std::nullopt;
+  if (insn.index != kNoRegister || insn.base == kNoRegister || insn.base == x86::kRipBase)
+    return std::nullopt;
   if (insn.address_size != 8 || insn.segment == x86::FS || insn.segment == x86::GS) return std::nullopt;
   const unsigned bytes = x86::operand_bytes(insn, memory->width);
-  if (bytes == 0 || bytes > 64 || insn.displacement > (1 << 20) || insn.displacement < -(1 << 20)) return std::nullopt;
+  if (bytes == 0 || bytes > 64 || insn.displacement > (1 << 20) || insn.displacement < -(1 << 20))
+    return std::nullopt;
   return GroupAccess{insn.base, static_cast<i32>(insn.displacement), bytes,
                      memory->access == Access::Write || memory->access == Access::ReadWrite};
 }
@@ -117,8 +119,9 @@ void Translator::find_groups() {
             break;
           }
         }
-        if (info.operation == Operation::Lea && insn.reg == RSP && insn.base == RSP && insn.index == kNoRegister &&
-            insn.w && insn.address_size == 8 && insn.displacement > -(1 << 20) && insn.displacement < (1 << 20)) {
+        if (info.operation == Operation::Lea && insn.reg == RSP && insn.base == RSP &&
+            insn.index == kNoRegister && insn.w && insn.address_size == 8 && insn.displacement > -(1 << 20) &&
+            insn.displacement < (1 << 20)) {
           stack_delta += insn.displacement;
           break;
         }
@@ -135,7 +138,8 @@ void Translator::find_groups() {
         }
         if (item.group != kNone && info_is(insn, Operation::Pop)) {
           stack_delta += 8;
-          const u8 guest = insn.has_modrm ? insn.rm : static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3));
+          const u8 guest =
+              insn.has_modrm ? insn.rm : static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3));
           if (guest != RSP) {
             changed(guest);
             break;
@@ -175,7 +179,8 @@ HostMemory Translator::group_operand(const Item& item) {
     const usize member = offsetof(TlbEntry, addend);
     e_->load(R15, stack ? HostMemory::context(stack_page_offset(view(), member))
                         : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0));
-    if (group.count > 1) e_->store(HostMemory::context(offsetof(Context, group_addend) + 8 * item.group), R15);
+    if (group.count > 1)
+      e_->store(HostMemory::context(offsetof(Context, group_addend) + 8 * item.group), R15);
     group.checked = true;
     addend_in_r15_ = item.group;
   } else if (addend_in_r15_ != item.group) {

@@ -13,7 +13,9 @@ using x86::RCX;
 
 namespace {
 
-constexpr usize gpr_offset(u8 guest) { return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest; }
+constexpr usize gpr_offset(u8 guest) {
+  return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest;
+}
 
 usize segment_base_offset(u8 segment) {
   return offsetof(Context, state) + offsetof(cpu::State, segment) + segment * sizeof(cpu::Segment) +
@@ -159,8 +161,9 @@ void Translator::emit_cold() {
     set_rip(item.rip);
     if (cold.group) {
       // Comes back to try again, or not at all.
-      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length | (cold.window << GroupNote::window_shift) |
-                           (cold.write ? GroupNote::write : 0) | (cold.stack ? GroupNote::stack : 0));
+      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length |
+                           (cold.window << GroupNote::window_shift) | (cold.write ? GroupNote::write : 0) |
+                           (cold.stack ? GroupNote::stack : 0));
       e_->call_to(stubs_.fill_group);
       e_->patch32(e_->jmp(), cold.retry);
       continue;

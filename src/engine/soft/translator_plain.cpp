@@ -18,7 +18,9 @@ using x86::Width;
 
 namespace {
 
-constexpr usize gpr_slot(u8 guest) { return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest; }
+constexpr usize gpr_slot(u8 guest) {
+  return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest;
+}
 
 // How one register field of the encoding is used.
 struct FieldUse {
@@ -262,7 +264,8 @@ bool Translator::translate_plain(const Item& item) {
     if (memory != nullptr) return false;
 
     // A homeless register in ModRM.rm can be its memory slot.
-    if (uses.rm.homeless() && !uses.reg.homeless() && !uses.vvvv.homeless() && rm_may_be_slot(insn, uses.rm)) {
+    if (uses.rm.homeless() && !uses.reg.homeless() && !uses.vvvv.homeless() &&
+        rm_may_be_slot(insn, uses.rm)) {
       const HostMemory slot = HostMemory::context(gpr_slot(uses.rm.guest));
       commit();
       encode(insn, fields, &slot);

@@ -12,9 +12,12 @@ using x86::R15;
 
 namespace {
 
-constexpr usize state_offset(usize member) { return offsetof(Context, state) + member; }
+constexpr usize state_offset(usize member) {
+  return offsetof(Context, state) + member;
+}
 constexpr usize segment_base(x86::SegmentIndex segment) {
-  return state_offset(offsetof(cpu::State, segment) + segment * sizeof(cpu::Segment) + offsetof(cpu::Segment, base));
+  return state_offset(offsetof(cpu::State, segment) + segment * sizeof(cpu::Segment) +
+                      offsetof(cpu::Segment, base));
 }
 
 }  // namespace
@@ -90,7 +93,8 @@ bool Translator::translate_special(const Item& item) {
       const View to = set ? View::KernelUserAccess : View::Kernel;
       if (to == view()) return true;
       e_->load(R14, flags);
-      e_->lea(R14, HostMemory::at(R14, set ? static_cast<i32>(x86::Rflags::AC) : -static_cast<i32>(x86::Rflags::AC)));
+      e_->lea(R14, HostMemory::at(
+                       R14, set ? static_cast<i32>(x86::Rflags::AC) : -static_cast<i32>(x86::Rflags::AC)));
       commit();
       e_->store(flags, R14);
       exit_to_view(to, item.rip + insn.length);
@@ -117,8 +121,8 @@ bool Translator::translate_bit_string(const Item& item) {
   const usize retry = e_->size();
   if (!address(insn, item.rip + insn.length)) return false;
   load_guest(R15, insn.reg);
-  if (!wide) e_->op_register(0x63, R15, R15);        // movsxd r15, r15d
-  e_->op_register(0xc1, 7, R15);                     // sar r15, 5 or 6
+  if (!wide) e_->op_register(0x63, R15, R15);  // movsxd r15, r15d
+  e_->op_register(0xc1, 7, R15);               // sar r15, 5 or 6
   e_->byte(wide ? 6 : 5);
   e_->lea(R14, {R14, R15, static_cast<u8>(wide ? 3 : 2), 0});
   check(write, wide ? 8 : 4, item, retry);
