@@ -10,8 +10,10 @@ namespace nacre::host {
 
 class FileBytes {
  public:
-  // `most`: a larger file is an Error that names it as `what` ("kernel").
-  static Result<FileBytes> read(const char* path, const char* what, u64 most);
+  FileBytes() = default;  // empty
+  // More than `most` bytes are an Error that names the file as `what` ("kernel") and the limit as `limit` ("the
+  // guest's memory").
+  static Result<FileBytes> read(const char* path, const char* what, u64 most, const char* limit);
 
   [[nodiscard]] std::span<const u8> bytes() const { return {mapping_.data(), length_}; }
 

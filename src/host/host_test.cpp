@@ -28,25 +28,25 @@ TEST(UniqueFd, ClosesOnce) {
 }
 
 TEST(FileBytes, SaysWhatIsWrong) {
-  auto missing = FileBytes::read("/nonexistent/kernel", "kernel", kGiB);
+  auto missing = FileBytes::read("/nonexistent/kernel", "kernel", kGiB, "the guest's memory");
   ASSERT_FALSE(missing.ok());
   EXPECT_STREQ(missing.error().message(), "Cannot open /nonexistent/kernel: No such file or directory.");
-  auto folder = FileBytes::read("/", "kernel", kGiB);
+  auto folder = FileBytes::read("/", "kernel", kGiB, "the guest's memory");
   ASSERT_FALSE(folder.ok());
   EXPECT_STREQ(folder.error().message(), "Cannot read /: Is a directory.");
-  auto large = FileBytes::read("/proc/self/exe", "kernel", 1000);
+  auto large = FileBytes::read("/proc/self/exe", "kernel", 1000, "the guest's memory");
   ASSERT_FALSE(large.ok());
-  auto endless = FileBytes::read("/dev/zero", "kernel", kMiB);
+  auto endless = FileBytes::read("/dev/zero", "kernel", kMiB, "the guest's memory");
   ASSERT_FALSE(endless.ok());
-  EXPECT_STREQ(endless.error().message(), "The kernel /dev/zero is larger than the 1 MiB it may have here.");
+  EXPECT_STREQ(endless.error().message(), "The kernel /dev/zero is larger than the guest's memory (1 MiB).");
 }
 
 TEST(FileBytes, ReadsAll) {
-  auto whole = FileBytes::read("/proc/self/exe", "program", kGiB);
+  auto whole = FileBytes::read("/proc/self/exe", "program", kGiB, "reason");
   ASSERT_TRUE(whole.ok());
   ASSERT_GT(whole->bytes().size(), 1000U);
   EXPECT_EQ(whole->bytes()[1], 'E');
-  auto empty = FileBytes::read("/dev/null", "program", kGiB);
+  auto empty = FileBytes::read("/dev/null", "program", kGiB, "reason");
   ASSERT_TRUE(empty.ok());
   EXPECT_EQ(empty->bytes().size(), 0U);
 }
@@ -91,8 +91,6 @@ TEST(TscClock, RunsLikeTheKernelsClock) {
   const double passed = static_cast<double>(clock.now() - first);
   const double truth = static_cast<double>(end.monotonic_ns - start.monotonic_ns);
   EXPECT_NEAR(passed / truth, 1.0, 0.01);
-  EXPECT_NEAR(static_cast<double>(clock.monotonic_of(clock.now())), static_cast<double>(ClockPair::read().monotonic_ns), 1e6);
-  EXPECT_EQ(clock.monotonic_of(~u64{0}), ~u64{0});
 }
 
 TEST(KickTimer, InterruptsASleepOnTime) {
@@ -100,7 +98,7 @@ TEST(KickTimer, InterruptsASleepOnTime) {
   auto timer = KickTimer::create();
   ASSERT_TRUE(timer.ok());
   const u64 start = ClockPair::read().monotonic_ns;
-  timer->arm(start + 10'000'000);
+  timer->arm_after(10'000'000);
   timespec pause = {5, 0};
   EXPECT_EQ(nanosleep(&pause, nullptr), -1);
   const u64 passed = ClockPair::read().monotonic_ns - start;

@@ -18,12 +18,12 @@ Result<KickTimer> KickTimer::create() {
   return KickTimer(timer);
 }
 
-void KickTimer::arm(u64 instant) const {
+void KickTimer::arm_after(u64 ns) const {
   itimerspec when = {};
-  if (instant == 0) instant = 1;  // an instant of 0 would disarm
-  when.it_value.tv_sec = static_cast<time_t>(instant / 1'000'000'000);
-  when.it_value.tv_nsec = static_cast<long>(instant % 1'000'000'000);
-  timer_settime(timer_, TIMER_ABSTIME, &when, nullptr);
+  if (ns == 0) ns = 1;  // 0 would disarm
+  when.it_value.tv_sec = static_cast<time_t>(ns / 1'000'000'000);
+  when.it_value.tv_nsec = static_cast<long>(ns % 1'000'000'000);
+  timer_settime(timer_, 0, &when, nullptr);
 }
 
 void KickTimer::disarm() const {

@@ -1,5 +1,5 @@
-// KickTimer: sends the kick signal to one thread at a CLOCK_MONOTONIC instant. Made on that thread; armed from
-// any thread, async-signal-safe, with general registers only.
+// KickTimer: sends the kick signal (with SI_TIMER in si_code) to one thread some time from now. Made on that
+// thread; armed from any thread, async-signal-safe, with general registers only.
 #pragma once
 
 #include <time.h>
@@ -21,8 +21,9 @@ class KickTimer {
     if (valid_) timer_delete(timer_);
   }
 
-  // Nanoseconds of CLOCK_MONOTONIC; an instant in the past kicks at once. Replaces what was armed.
-  void arm(u64 instant) const;
+  // After `ns` nanoseconds of CLOCK_MONOTONIC, or at once for 0. Replaces what was armed. The delay is relative
+  // because callers' clocks drift against the kernel's by some parts in a million.
+  void arm_after(u64 ns) const;
   void disarm() const;
 
  private:

@@ -20,6 +20,12 @@ struct FaultChain {
     }
     return false;
   }
+  // A kick is everybody's.
+  static void tell(int signal, siginfo_t* info, ucontext_t* context) {
+    for (FaultHandler* handler = innermost; handler != nullptr; handler = handler->outer_) {
+      static_cast<void>(handler->handle(signal, info, context));
+    }
+  }
 };
 constinit thread_local FaultHandler* FaultChain::innermost = nullptr;
 
@@ -95,7 +101,7 @@ void on_fault(int signal, siginfo_t* info, void* context) {
 void on_kick(int signal, siginfo_t* info, void* context) {
   clear_alignment_check();
   const int saved = errno;
-  static_cast<void>(FaultChain::ask(signal, info, static_cast<ucontext_t*>(context)));
+  FaultChain::tell(signal, info, static_cast<ucontext_t*>(context));
   errno = saved;
 }
 

@@ -25,7 +25,8 @@ namespace nacre::host {
 
 class FaultHandler {
  public:
-  // True: dealt with, return to `context` as it is now. False: not mine, ask the next one.
+  // True: dealt with, return to `context` as it is now. False: not mine, ask the next one. The kick signal is
+  // told to the whole chain whatever is returned.
   virtual bool handle(int signal, siginfo_t* info, ucontext_t* context) = 0;
 
  protected:

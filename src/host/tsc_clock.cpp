@@ -65,6 +65,6 @@ u64 tsc_frequency(const ClockPair& since) {
 }
 
 TscClock::TscClock(u64 hz)
-    : hz_(hz), multiplier_(static_cast<u64>((static_cast<u128>(kNsPerSecond) << 32) / hz)), start_(ClockPair::read()) {}
+    : hz_(hz), multiplier_(static_cast<u64>((static_cast<u128>(kNsPerSecond) << 32) / hz)), start_(__rdtsc()) {}
 
 }  // namespace nacre::host

@@ -28,21 +28,16 @@ class TscClock {
   [[nodiscard]] u64 hz() const { return hz_; }
   [[nodiscard]] static u64 tsc() { return __rdtsc(); }
   [[nodiscard]] u64 now() const {
-    const u64 passed = tsc() - start_.tsc;
+    const u64 passed = tsc() - start_;
     // A thread may have moved to a processor whose counter is a few ticks behind.
     if (static_cast<i64>(passed) < 0) return 0;
     return static_cast<u64>(static_cast<u128>(passed) * multiplier_ >> 32);
-  }
-  // The CLOCK_MONOTONIC instant of a time of this clock. Off by the drift of the two clocks since the start (some
-  // parts in a million): for host timers, after which one looks at now() again.
-  [[nodiscard]] u64 monotonic_of(u64 now) const {
-    return now > ~u64{0} - start_.monotonic_ns ? ~u64{0} : now + start_.monotonic_ns;
   }
 
  private:
   u64 hz_;
   u64 multiplier_;  // ns per tick, times 2^32
-  ClockPair start_;
+  u64 start_;
 };
 
 }  // namespace nacre::host

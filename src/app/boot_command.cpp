@@ -1,0 +1,154 @@
+#include "app/boot_command.hpp"
+
+#include <algorithm>
+
+#include "app/console.hpp"
+#include "app/exit_status.hpp"
+#include "app/session.hpp"
+#include "host/file_bytes.hpp"
+
+namespace nacre::app {
+namespace {
+
+constexpr const char* kFooter = R"(Exit status:
+  0    the guest switched itself off
+  2    wrong options or unusable files; nothing was started
+  4    the guest asked for a reset
+  6    the guest's processor shut down (triple fault)
+  8    Nacre's engine could not go on
+  10   the guest's output could not be written
+  12   ended by Ctrl-A x
+  124  ended by --timeout
+  odd  the guest wrote V to the debug-exit port (--debug-exit): (V << 1) | 1
+  A signal (Ctrl-C without a terminal, kill) ends nacre by that signal.
+
+On a terminal all keys go to the guest, but for Ctrl-A:
+  Ctrl-A x  end the machine     Ctrl-A p  press its power button
+  Ctrl-A h  help                Ctrl-A Ctrl-A  send Ctrl-A
+Without a terminal every byte goes through as it is, and the end of the input does not end the machine.
+
+Examples:
+  nacre boot --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0'
+  nacre boot --kernel tests/kernel.elf --module 'user.elf arg' --debug-exit --timeout 10
+)";
+
+// A multiboot module: "FILE ARGS"; the guest is given the whole text.
+struct ModuleFile {
+  host::FileBytes file;
+  std::string_view text;
+};
+
+Result<host::FileBytes> read_part(const std::string& path, const char* what, u64 memory) {
+  return host::FileBytes::read(path.c_str(), what, memory, "the guest's memory; give it more with --memory");
+}
+
+Result<std::vector<ModuleFile>> read_modules(const std::vector<std::string>& texts, u64 memory) {
+  std::vector<ModuleFile> modules;
+  for (const std::string& text : texts) {
+    const std::string path = text.substr(0, text.find(' '));
+    modules.push_back({TRY(read_part(path, "module", memory)), text});
+  }
+  return modules;
+}
+
+struct SerialPlace {
+  int in = -1, out = -1;
+  host::UniqueFd file;
+};
+
+Result<SerialPlace> serial_place(const std::string& text) {
+  SerialPlace place;
+  if (text == "stdio") {
+    place.in = STDIN_FILENO;
+    place.out = STDOUT_FILENO;
+  } else if (text.starts_with("file:") && text.size() > 5) {
+    place.file = TRY(host::open_for_writing(text.c_str() + 5));
+    place.out = place.file.number();
+  } else if (text != "none") {
+    return Error("--serial does not take \"").append(text.c_str()).append("\"; it takes stdio, file:PATH or none.");
+  }
+  return place;
+}
+
+int status_of(const Session::Outcome& outcome, const Console& console) {
+  using Cause = Session::Cause;
+  switch (outcome.cause) {
+    case Cause::TimeLimit:
+      complain("The time limit is over; the guest was stopped.");
+      return ExitStatus::time_limit;
+    case Cause::User: return ExitStatus::quit;
+    case Cause::Signal: die_by(outcome.signal);
+    case Cause::Output:
+      if (!console.stream().reader_gone()) complain("Cannot write the guest's output.");
+      return ExitStatus::output_failed;
+    case Cause::Guest: break;
+  }
+  using Kind = vm::Ending::Kind;
+  switch (outcome.ending.kind) {
+    case Kind::None:
+    case Kind::Stopped:
+    case Kind::PowerOff: return ExitStatus::power_off;
+    case Kind::Reset: return ExitStatus::reset;
+    case Kind::DebugExit: return debug_exit_status(outcome.ending.code);
+    case Kind::TripleFault:
+      complain("The guest's processor has shut down: a fault while it handled a double fault (triple fault).");
+      return ExitStatus::triple_fault;
+    case Kind::EngineFailure: complain(outcome.ending.error); return ExitStatus::engine_failure;
+  }
+  return ExitStatus::engine_failure;
+}
+
+}  // namespace
+
+BootCommand::BootCommand(CLI::App& app)
+    : command_(app.add_subcommand("boot", "Boot a kernel: Linux (bzImage, vmlinux), PVH ELF or multiboot 1")) {
+  command_->footer(kFooter);
+  command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")
+      ->required()->type_name("FILE");
+  command_->add_option("--initrd", initrd_, "Initial RAM disk")->type_name("FILE");
+  command_->add_option("--append", append_, "Kernel command line")->type_name("TEXT");
+  command_->add_option("--module", modules_, "Multiboot module: a file and its command line; may be given again")
+      ->type_name("'FILE ARGS'")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_->add_option("--serial", serial_, "Where COM1 goes: stdio, file:PATH (output only) or none")
+      ->type_name("PLACE")->capture_default_str();
+  command_->add_flag("--debug-exit", debug_exit_, "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
+  machine_.add_to(*command_);
+}
+
+int BootCommand::run(const host::ClockPair& early) {
+  auto status = try_run(early);
+  if (status) return status.value();
+  complain(status.error());
+  return ExitStatus::bad_input;
+}
+
+Result<int> BootCommand::try_run(const host::ClockPair& early) {
+  const auto signals = TRY(SignalEvents::create());
+  vm::Config config = TRY(machine_.config(early));
+  config.debug_exit = debug_exit_;
+  auto place = TRY(serial_place(serial_));
+  const auto kernel = TRY(read_part(kernel_, "kernel", config.memory_bytes));
+  host::FileBytes initrd;
+  if (!initrd_.empty()) initrd = TRY(read_part(initrd_, "initial RAM disk", config.memory_bytes));
+  const auto module_files = TRY(read_modules(modules_, config.memory_bytes));
+  std::vector<board::boot::Module> modules;
+  for (const ModuleFile& module : module_files) modules.push_back({module.file.bytes(), module.text});
+
+  auto vm = TRY(vm::Vm::create(config));
+  board::boot::Request request;
+  request.kernel = kernel.bytes();
+  request.kernel_name = kernel_;
+  request.command_line = append_;
+  request.initrd = initrd.bytes();
+  request.modules = modules;
+  if (auto status = vm->load(request); !status) return status.error();
+
+  auto console = TRY(Console::create(place.in, place.out));
+  Session session(*vm, signals, {console.get()}, machine_.timeout);
+  const auto outcome = TRY(session.run());
+  console->close();
+  if (config.trace_topics != 0 && outcome.ending.kind != vm::Ending::Kind::PowerOff) vm->trace().dump(vm->state(0));
+  return status_of(outcome, *console);
+}
+
+}  // namespace nacre::app

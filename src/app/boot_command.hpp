@@ -1,0 +1,28 @@
+// `nacre boot`: the low-level door: a kernel, its options, one serial port.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "app/machine_options.hpp"
+
+namespace nacre::app {
+
+class BootCommand {
+ public:
+  explicit BootCommand(CLI::App& app);
+  [[nodiscard]] bool chosen() const { return command_->parsed(); }
+  // The exit status.
+  int run(const host::ClockPair& early);
+
+ private:
+  Result<int> try_run(const host::ClockPair& early);
+
+  CLI::App* command_;
+  MachineOptions machine_;
+  std::string kernel_, initrd_, append_, serial_ = "stdio";
+  std::vector<std::string> modules_;
+  bool debug_exit_ = false;
+};
+
+}  // namespace nacre::app

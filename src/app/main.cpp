@@ -1,0 +1,46 @@
+// The `nacre` command.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+
+#include "app/boot_command.hpp"
+#include "app/exit_status.hpp"
+#include "app/info_command.hpp"
+#include "app/run_command.hpp"
+#include "app/version.hpp"
+#include "host/check_report.hpp"
+#include "host/signals.hpp"
+
+namespace {
+
+constexpr const char* kFooter = R"(Start here:
+  nacre run                    a shell in a small Linux guest
+  nacre run -- uname -a        a command in it; its output and status are yours
+  nacre boot --kernel vmlinuz  a kernel of your own, on the serial line
+  nacre COMMAND --help         all about one command
+)";
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto early = nacre::host::ClockPair::read();
+  nacre::host::report_failed_checks();
+
+  CLI::App app("Nacre runs virtual machines everywhere: with hardware virtualization or without.", "nacre");
+  app.footer(kFooter);
+  app.set_version_flag("--version", nacre::app::kVersion);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(26);
+  nacre::app::RunCommand run(app);
+  nacre::app::BootCommand boot(app);
+  nacre::app::InfoCommand info(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int status = app.exit(error);
+    return status == 0 ? 0 : nacre::app::ExitStatus::bad_input;
+  }
+  if (run.chosen()) return run.run(early);
+  if (boot.chosen()) return boot.run(early);
+  return info.run(early);
+}

@@ -1,0 +1,87 @@
+#include "vm/hosted_environment.hpp"
+
+#include <sys/random.h>
+#include <time.h>
+
+namespace nacre::vm {
+
+u64 HostedEnvironment::wall_clock() {
+  timespec time = {};
+  clock_gettime(CLOCK_REALTIME, &time);
+  return static_cast<u64>(time.tv_sec) * 1'000'000'000 + static_cast<u64>(time.tv_nsec);
+}
+
+// From the kernel, 8 bytes at a time: the guest's entropy must be as good as ours.
+u64 HostedEnvironment::random() {
+  u64 value = 0;
+  while (getrandom(&value, sizeof value, 0) != static_cast<ssize_t>(sizeof value)) {
+  }
+  return value;
+}
+
+void HostedEnvironment::kick(unsigned processor) {
+  if (processor >= processors_) return;
+  links_[processor].interrupt_hint.store(true);
+  links_[processor].kick();
+}
+
+void HostedEnvironment::non_maskable(unsigned processor) {
+  if (processor >= processors_) return;
+  links_[processor].non_maskable.store(true);
+  links_[processor].kick();
+}
+
+void HostedEnvironment::init(unsigned processor) {
+  if (processor >= processors_) return;
+  links_[processor].init.store(true);
+  links_[processor].kick();
+}
+
+void HostedEnvironment::start_up(unsigned processor, u8 page) {
+  if (processor >= processors_) return;
+  links_[processor].start_up.store(page);
+  links_[processor].kick();
+}
+
+void HostedEnvironment::power_event(board::PowerEvent event) {
+  using Kind = board::PowerEvent::Kind;
+  switch (event.kind) {
+    case Kind::PowerOff: return end(Ending::Kind::PowerOff);
+    case Kind::Reset: return end(Ending::Kind::Reset);
+    case Kind::DebugExit: return end(Ending::Kind::DebugExit, event.code);
+    case Kind::Sleep: return;  // no sleeping state is offered: nothing happens, as on a board without it
+  }
+}
+
+void HostedEnvironment::end(Ending::Kind kind, u32 code) {
+  if (ending_claimed_.exchange(true)) return;
+  code_ = code;
+  kind_.store(kind);
+  for (unsigned i = 0; i < processors_; ++i) links_[i].kick();
+  drained_.fetch_add(1);
+  futex_wake(drained_, 1 << 30);
+  attention_.raise();
+}
+
+void HostedEnvironment::serial_output(unsigned port, u8 byte) {
+  if (port >= kSerialPorts) return;
+  // Full only when a guest writes on while the I/O thread is stuck: congested() has held it up before that,
+  // but for bytes within one call of the board.
+  static_cast<void>(output_[port].put(byte));
+  attention_.raise();
+}
+
+void HostedEnvironment::serial_input_room(unsigned port) {
+  if (port >= kSerialPorts) return;
+  input_room_[port].store(true);
+  attention_.raise();
+}
+
+bool HostedEnvironment::congested() const {
+  for (const OutputRing& ring : output_) {
+    if (ring.size() > kSerialCongestion) return true;
+  }
+  return false;
+}
+
+}  // namespace nacre::vm

@@ -1,0 +1,101 @@
+// HostedEnvironment: what the board needs, from Linux: time from the TSC, randomness from the processor, bytes
+// to the thread that does input and output, kicks to the vCPU threads.
+//
+// Threads: the board calls it under the VM's lock, mostly on a vCPU's thread while vector registers hold the
+// guest's values: this file is compiled to general registers only and calls nothing that uses others.
+// What it cannot do inside a call of the board (which may not be entered again) it notes; BoardGuard
+// (vm/machine.hpp) does it before the lock is released.
+#pragma once
+
+#include <array>
+#include <atomic>
+
+#include "board/board.hpp"
+#include "engine/engine.hpp"
+#include "host/tsc_clock.hpp"
+#include "vm/attention.hpp"
+#include "vm/byte_ring.hpp"
+#include "vm/ending.hpp"
+#include "vm/processor_wake.hpp"
+
+namespace nacre::vm {
+
+inline constexpr unsigned kSerialPorts = 2;
+inline constexpr usize kSerialOutputBytes = 64 * kKiB;
+// Fuller than this, the vCPU that writes waits for the I/O thread, outside the lock.
+inline constexpr usize kSerialCongestion = kSerialOutputBytes / 2;
+
+// A vCPU as others see it. `pending`: something may be deliverable; asked without the lock.
+struct ProcessorLink {
+  std::atomic<engine::Vcpu*> vcpu = nullptr;
+  std::atomic<bool> interrupt_hint = false;
+  std::atomic<bool> non_maskable = false;
+  std::atomic<bool> init = false;
+  std::atomic<int> start_up = -1;  // page
+  ProcessorWake wake;
+
+  void kick() {
+    if (engine::Vcpu* target = vcpu.load()) target->kick();
+    wake.wake();
+  }
+};
+
+class HostedEnvironment final : public board::Environment {
+ public:
+  HostedEnvironment(const host::TscClock& clock, Attention& attention, unsigned processors)
+      : clock_(clock), attention_(attention), processors_(processors) {}
+
+  u64 now() override { return clock_.now(); }
+  u64 wall_clock() override;
+  u64 tsc() override { return host::TscClock::tsc(); }
+  u64 random() override;
+
+  void kick(unsigned processor) override;
+  void non_maskable(unsigned processor) override;
+  void init(unsigned processor) override;
+  void start_up(unsigned processor, u8 page) override;
+  void deadline_moved() override { deadline_moved_ = true; }
+  void power_event(board::PowerEvent event) override;
+  void serial_output(unsigned port, u8 byte) override;
+  void serial_input_room(unsigned port) override;
+  void debug_output(u8 byte) override { serial_output(0, byte); }
+
+  // Under the lock: true once after deadline_moved().
+  [[nodiscard]] bool take_deadline_moved() {
+    const bool moved = deadline_moved_;
+    deadline_moved_ = false;
+    return moved;
+  }
+
+  // Ends the VM's life, unless it has ended already: the first reason counts. Any thread.
+  void end(Ending::Kind kind, u32 code = 0);
+  [[nodiscard]] Ending::Kind ended() const { return kind_.load(); }
+  [[nodiscard]] u32 ending_code() const { return code_; }
+
+  using OutputRing = ByteRing<kSerialOutputBytes>;
+  [[nodiscard]] OutputRing& output(unsigned port) { return output_[port]; }
+  // Set by the I/O thread when it is done with a congested ring; where the vCPU thread waits for that.
+  [[nodiscard]] std::atomic<u32>& drained() { return drained_; }
+  [[nodiscard]] bool congested() const;
+  // True once after serial_input_room(port).
+  [[nodiscard]] bool take_input_room(unsigned port) { return input_room_[port].exchange(false); }
+
+  [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
+  [[nodiscard]] const host::TscClock& clock() const { return clock_; }
+
+ private:
+  const host::TscClock& clock_;
+  Attention& attention_;
+  unsigned processors_;
+  std::array<ProcessorLink, board::kMaxProcessors> links_;
+  std::array<OutputRing, kSerialPorts> output_;
+  std::array<std::atomic<bool>, kSerialPorts> input_room_ = {};
+  std::atomic<u32> drained_ = 0;
+  bool deadline_moved_ = false;
+
+  std::atomic<bool> ending_claimed_ = false;
+  u32 code_ = 0;  // before kind_
+  std::atomic<Ending::Kind> kind_ = Ending::Kind::None;
+};
+
+}  // namespace nacre::vm

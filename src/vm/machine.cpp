@@ -1,0 +1,117 @@
+#include "vm/machine.hpp"
+
+namespace nacre::vm {
+
+void BoardGuard::advance() {
+  if (machine_.board.next_deadline() <= machine_.environment.now()) machine_.board.advance();
+  static_cast<void>(machine_.environment.take_deadline_moved());
+  // It may have fired for a deadline that has moved away since, or a moment early.
+  if (machine_.timer_fired.load(std::memory_order_relaxed) && machine_.timer_fired.exchange(false)) {
+    machine_.armed = board::kNever;
+  }
+  arm_timer();
+}
+
+// A timer that is set too early costs one kick; a later setting is left for then, as guests move their
+// next tick away far more often than closer.
+void BoardGuard::arm_timer() {
+  const u64 deadline = machine_.board.next_deadline();
+  if (machine_.timer == nullptr || deadline >= machine_.armed) return;
+  machine_.armed = deadline;
+  const u64 now = machine_.environment.now();
+  machine_.timer->arm_after(deadline > now ? deadline - now : 0);
+}
+
+u64 GuardedPlatform::mmio_read(GuestPhysical address, unsigned size) {
+  u64 value = 0;
+  {
+    BoardGuard board(machine_);
+    value = board->processor(processor_).mmio_read(address, size);
+  }
+  if (trace_ != nullptr) trace_->mmio(false, address, size, value);
+  return value;
+}
+
+void GuardedPlatform::mmio_write(GuestPhysical address, unsigned size, u64 value) {
+  if (trace_ != nullptr) trace_->mmio(true, address, size, value);
+  BoardGuard board(machine_);
+  board->processor(processor_).mmio_write(address, size, value);
+  look_again();
+}
+
+u32 GuardedPlatform::port_read(u16 port, unsigned size) {
+  u32 value = 0;
+  {
+    BoardGuard board(machine_);
+    value = board->processor(processor_).port_read(port, size);
+  }
+  if (trace_ != nullptr) trace_->port(false, port, size, value);
+  return value;
+}
+
+void GuardedPlatform::port_write(u16 port, unsigned size, u32 value) {
+  if (trace_ != nullptr) trace_->port(true, port, size, value);
+  {
+    BoardGuard board(machine_);
+    board->processor(processor_).port_write(port, size, value);
+    look_again();
+  }
+  if (machine_.environment.congested()) wait_for_output();
+}
+
+// The guest writes faster than somebody reads. Holding up its processor is what a slow line does.
+void GuardedPlatform::wait_for_output() {
+  HostedEnvironment& environment = machine_.environment;
+  for (;;) {
+    const u32 seen = environment.drained().load();
+    if (!environment.congested() || environment.ended() != Ending::Kind::None) return;
+    futex_wait(environment.drained(), seen);
+  }
+}
+
+bool GuardedPlatform::ask_pending() {
+  BoardGuard board(machine_);
+  if (board->processor(processor_).interrupt_pending()) return true;
+  // Under the lock, under which it is also set: nothing that comes up now is missed.
+  link_.interrupt_hint.store(false, std::memory_order_relaxed);
+  return false;
+}
+
+int GuardedPlatform::acknowledge_interrupt() {
+  BoardGuard board(machine_);
+  return board->processor(processor_).acknowledge_interrupt();
+}
+
+u8 GuardedPlatform::task_priority() {
+  BoardGuard board(machine_);
+  return board->processor(processor_).task_priority();
+}
+
+void GuardedPlatform::set_task_priority(u8 cr8) {
+  BoardGuard board(machine_);
+  board->processor(processor_).set_task_priority(cr8);
+  look_again();
+}
+
+bool GuardedPlatform::msr_read(u32 msr, u64& value) {
+  bool known = false;
+  {
+    BoardGuard board(machine_);
+    known = board->processor(processor_).msr_read(msr, value);
+  }
+  if (trace_ != nullptr) trace_->msr(false, msr, value, known);
+  return known;
+}
+
+bool GuardedPlatform::msr_write(u32 msr, u64 value) {
+  bool known = false;
+  {
+    BoardGuard board(machine_);
+    known = board->processor(processor_).msr_write(msr, value);
+    look_again();
+  }
+  if (trace_ != nullptr) trace_->msr(true, msr, value, known);
+  return known;
+}
+
+}  // namespace nacre::vm

@@ -1,0 +1,84 @@
+// Machine: the board, the lock for it, and what must happen when a call into it is over. And the Platform
+// through which one vCPU reaches it.
+// Compiled to general registers only: vCPU threads come here while vector registers hold the guest's values.
+#pragma once
+
+#include <atomic>
+
+#include "board/board.hpp"
+#include "host/kick_timer.hpp"
+#include "vm/board_lock.hpp"
+#include "vm/hosted_environment.hpp"
+#include "vm/trace.hpp"
+
+namespace nacre::vm {
+
+// Lock order: `lock` is the only one; nothing is taken while it is held.
+struct Machine {
+  Machine(const board::Options& options, HostedEnvironment& host) : environment(host), board(options, host) {}
+
+  HostedEnvironment& environment;
+  board::Board board;  // guarded by `lock`
+  BoardLock lock;
+
+  // Who is kicked when a deadline of the board passes, and the earliest instant he has been promised
+  // (environment time). Guarded by `lock`; null until the first vCPU's thread runs.
+  const host::KickTimer* timer = nullptr;
+  u64 armed = board::kNever;
+  std::atomic<bool> timer_fired = false;  // set by its signal; what was armed is no more
+};
+
+// Holds the board. When it lets go, the timer is set if the board's next deadline has become earlier.
+class BoardGuard {
+ public:
+  explicit BoardGuard(Machine& machine) : machine_(machine) { machine_.lock.lock(); }
+  BoardGuard(const BoardGuard&) = delete;
+  BoardGuard& operator=(const BoardGuard&) = delete;
+  ~BoardGuard() {
+    if (machine_.environment.take_deadline_moved()) arm_timer();
+    machine_.lock.unlock();
+  }
+
+  board::Board* operator->() { return &machine_.board; }
+  // Lets timers fire that are due, and sets the host's timer for the next.
+  void advance();
+
+ private:
+  void arm_timer();
+
+  Machine& machine_;
+};
+
+class GuardedPlatform final : public cpu::Platform {
+ public:
+  GuardedPlatform(Machine& machine, unsigned processor, Trace* trace)
+      : machine_(machine), link_(machine.environment.processor(processor)), processor_(processor), trace_(trace) {}
+
+  u64 mmio_read(GuestPhysical address, unsigned size) override;
+  void mmio_write(GuestPhysical address, unsigned size, u64 value) override;
+  u32 port_read(u16 port, unsigned size) override;
+  void port_write(u16 port, unsigned size, u32 value) override;
+  bool interrupt_pending() override {
+    return link_.interrupt_hint.load(std::memory_order_relaxed) && ask_pending();
+  }
+  int acknowledge_interrupt() override;
+  u8 task_priority() override;
+  void set_task_priority(u8 cr8) override;
+  bool msr_read(u32 msr, u64& value) override;
+  bool msr_write(u32 msr, u64 value) override;
+  u64 tsc() override { return machine_.environment.tsc(); }
+  u64 random() override { return machine_.environment.random(); }
+
+ private:
+  bool ask_pending();
+  // After a write that may have let a held-back interrupt through (an EOI, a lower task priority).
+  void look_again() { link_.interrupt_hint.store(true, std::memory_order_relaxed); }
+  void wait_for_output();
+
+  Machine& machine_;
+  ProcessorLink& link_;
+  unsigned processor_;
+  Trace* trace_;  // null: nothing is traced
+};
+
+}  // namespace nacre::vm

@@ -1,0 +1,217 @@
+#include "vm/vm.hpp"
+
+#include <sys/prctl.h>
+
+#include "cpu/host_cpuid.hpp"
+#include "host/signals.hpp"
+
+namespace nacre::vm {
+namespace {
+
+board::Options board_options(const Config& config, const host::GuestRam& ram, u64 tsc_hz) {
+  board::Options options;
+  options.memory_bytes = ram.size();
+  options.ram = ram.data();
+  options.page_flags = ram.page_flags();
+  options.tsc_hz = tsc_hz;
+  options.serial_ports = config.serial_ports;
+  options.debug_exit = config.debug_exit;
+  return options;
+}
+
+// A timer or another thread wants the vCPU out of guest code. Engines whose code must be looked at to be
+// stopped have a handler of their own inside this one.
+class KickHandler final : public host::FaultHandler {
+ public:
+  KickHandler(engine::Vcpu& vcpu, Machine& machine) : vcpu_(vcpu), machine_(machine) {}
+  bool handle(int signal, siginfo_t* info, ucontext_t*) override {
+    if (signal != host::SignalDispatcher::kick_signal()) return false;
+    if (info->si_code == SI_TIMER) machine_.timer_fired.store(true);
+    vcpu_.kick();
+    return true;
+  }
+
+ private:
+  engine::Vcpu& vcpu_;
+  Machine& machine_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
+  if (auto status = host::SignalDispatcher::install(); !status) return status.error();
+  auto ram = TRY(host::GuestRam::create(config.memory_bytes));
+  auto attention = TRY(Attention::create());
+  const host::TscClock clock(host::tsc_frequency(config.early));
+  std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
+  if (auto status = vm->machine_.board.assemble(); !status) return status.error();
+  if (auto status = vm->make_processor(0, config); !status) return status.error();
+  return vm;
+}
+
+Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram)
+    : clock_(clock),
+      attention_(std::move(attention)),
+      ram_(std::move(ram)),
+      environment_(clock_, attention_, 1),
+      machine_(board_options(config, ram_, clock.hz()), environment_),
+      trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
+
+Vm::~Vm() {
+  stop();
+  for (auto& processor : processors_) {
+    if (processor->thread.joinable()) processor->thread.join();
+  }
+}
+
+Status Vm::make_processor(unsigned i, const Config& config) {
+  cpu::Model::Options options;
+  options.level = config.cpu_level;
+  options.apic_id = i;
+  options.tsc_hz = clock_.hz();
+  const auto model = cpu::Model::create(cpu::NativeCpuid(), options);
+  if (!model) return model.error();
+  Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
+  auto processor = std::make_unique<Processor>(machine_, i, model.value(), trace);
+  const engine::EngineContext context = {
+      .memory = machine_.board.memory(),
+      .platform = processor->platform,
+      .model = processor->model,
+      .tracer = trace,
+      .trace_instructions = trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
+      .ram_file = ram_.file(),
+  };
+  auto vcpu = engine::make_vcpu(config.engine, context);
+  if (!vcpu) return vcpu.error();
+  processor->vcpu = vcpu.take();
+  machine_.board.attach(i, processor->vcpu->state());
+  environment_.processor(i).vcpu.store(processor->vcpu.get());
+  processors_.push_back(std::move(processor));
+  return {};
+}
+
+Status Vm::load(const board::boot::Request& request) {
+  const board::boot::Machine machine = {machine_.board.memory(), machine_.board.options().memory_bytes,
+                                        machine_.board.rsdp()};
+  engine::Vcpu& first = *processors_.front()->vcpu;
+  if (auto status = board::boot::load(machine, request, first.state()); !status) return status.error();
+  first.state_changed();
+  return {};
+}
+
+Status Vm::start() {
+  for (auto& processor : processors_) {
+    processor->thread = std::thread([this, &one = *processor] { run_processor(one); });
+  }
+  return {};
+}
+
+void Vm::output_taken(unsigned port, usize count) {
+  environment_.output(port).take(count);
+  environment_.drained().fetch_add(1);
+  futex_wake(environment_.drained(), 1 << 30);
+}
+
+usize Vm::input(unsigned port, std::span<const u8> bytes) {
+  BoardGuard board(machine_);
+  return board->serial_input(port, bytes);
+}
+
+void Vm::press_power_button() {
+  BoardGuard board(machine_);
+  board->press_power_button();
+}
+
+Ending Vm::join() {
+  for (auto& processor : processors_) {
+    if (processor->thread.joinable()) processor->thread.join();
+  }
+  return {environment_.ended(), environment_.ending_code(), failure_};
+}
+
+void Vm::fail(const Error& error) {
+  failure_ = error;
+  environment_.end(Ending::Kind::EngineFailure);
+}
+
+void Vm::run_processor(Processor& processor) {
+  // Signals meant for the program (SIGINT, SIGTERM, …) are the I/O thread's.
+  sigset_t all;
+  sigfillset(&all);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, host::SignalDispatcher::kick_signal()}) sigdelset(&all, own);
+  pthread_sigmask(SIG_SETMASK, &all, nullptr);
+  pthread_setname_np(pthread_self(), "vcpu");
+  prctl(PR_SET_TIMERSLACK, 1);  // ns; a guest's timers are as good as the host's
+
+  if (const auto status = run_until_ended(processor); !status) fail(status.error());
+}
+
+Status Vm::run_until_ended(Processor& processor) {
+  auto stack = TRY(host::SignalStack::enter());
+  auto timer = TRY(host::KickTimer::create());
+  KickHandler kick_handler(*processor.vcpu, machine_);
+  host::FaultScope scope(kick_handler);
+  if (processor.number == 0) {
+    BoardGuard board(machine_);
+    machine_.timer = &timer;
+  }
+  Status result;
+  while (!ended()) {
+    {
+      BoardGuard board(machine_);
+      board.advance();
+    }
+    apply_signals(processor);
+    const engine::Exit exit = processor.vcpu->run();
+    if (exit.reason == engine::ExitReason::Halted) {
+      sleep(processor);
+    } else if (exit.reason == engine::ExitReason::Shutdown) {
+      environment_.end(Ending::Kind::TripleFault);
+    } else if (exit.reason == engine::ExitReason::Failed) {
+      fail(exit.error);
+    }
+  }
+  if (processor.number == 0) {
+    BoardGuard board(machine_);
+    machine_.timer = nullptr;
+  }
+  return {};
+}
+
+void Vm::apply_signals(Processor& processor) {
+  ProcessorLink& link = environment_.processor(processor.number);
+  if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
+    processor.vcpu->state().nmi_pending = true;
+    processor.vcpu->state_changed();
+  }
+  if (link.init.load(std::memory_order_relaxed) && link.init.exchange(false)) {
+    cpu::reset(processor.vcpu->state(), true);
+    if (processor.number != 0) processor.vcpu->state().activity = cpu::Activity::WaitForSipi;
+    processor.vcpu->state_changed();
+  }
+  if (link.start_up.load(std::memory_order_relaxed) >= 0) {
+    const int page = link.start_up.exchange(-1);
+    cpu::State& state = processor.vcpu->state();
+    if (page < 0 || state.activity != cpu::Activity::WaitForSipi) return;
+    // SDM vol. 3, 8.4.4.1: execution starts at 000VV000H.
+    state.segment[x86::CS].selector = static_cast<u16>(page << 8);
+    state.segment[x86::CS].base = static_cast<u64>(page) << 12;
+    state.rip = 0;
+    state.activity = cpu::Activity::Running;
+    processor.vcpu->state_changed();
+  }
+}
+
+void Vm::sleep(Processor& processor) {
+  u64 duration = kForever;
+  {
+    BoardGuard board(machine_);
+    const u64 deadline = board->next_deadline();
+    const u64 now = clock_.now();
+    if (deadline <= now) return;
+    if (deadline != board::kNever) duration = deadline - now;
+  }
+  environment_.processor(processor.number).wake.sleep(duration);
+}
+
+}  // namespace nacre::vm

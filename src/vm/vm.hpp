@@ -1,0 +1,99 @@
+// Vm: a machine, its vCPUs, their threads and a life.
+//
+//   auto vm = TRY(Vm::create(config));
+//   TRY(vm->load(request));
+//   vm->start();
+//   … poll vm->attention() and serve the serial ports until vm->ended() …
+//   Ending ending = vm->join();
+//
+// Threads: one per vCPU, made by start(). All functions here are for the one thread that made the Vm (the I/O
+// thread), but for stop(), which any thread may call.
+#pragma once
+
+#include <memory>
+#include <span>
+#include <thread>
+#include <vector>
+
+#include "board/boot/boot.hpp"
+#include "cpu/model.hpp"
+#include "engine/factory.hpp"
+#include "host/guest_ram.hpp"
+#include "vm/machine.hpp"
+
+namespace nacre::vm {
+
+struct Config {
+  u64 memory_bytes = 512 * kMiB;
+  engine::Kind engine = engine::Kind::Interp;
+  cpu::Level cpu_level = cpu::Level::Host;
+  unsigned serial_ports = 1;
+  bool debug_exit = false;
+  u32 trace_topics = 0;
+  int trace_file = 2;
+  host::ClockPair early;  // read when the program started: the longer ago, the better the TSC is known
+};
+
+class Vm {
+ public:
+  static Result<std::unique_ptr<Vm>> create(const Config& config);
+  Vm(const Vm&) = delete;
+  Vm& operator=(const Vm&) = delete;
+  ~Vm();
+
+  // Places a kernel and sets the first processor to its entry. Before start().
+  Status load(const board::boot::Request& request);
+  Status start();
+  // Ends the life, if it has not ended (Ending::Kind::Stopped). Async-signal-safe.
+  void stop() { environment_.end(Ending::Kind::Stopped); }
+
+  [[nodiscard]] Attention& attention() { return attention_; }
+  [[nodiscard]] bool ended() const { return environment_.ended() != Ending::Kind::None; }
+
+  // Output waiting at a serial port, in one piece; output_taken() gives back the room.
+  [[nodiscard]] std::span<const u8> output(unsigned port) { return environment_.output(port).front(); }
+  void output_taken(unsigned port, usize count);
+  // Gives input; returns how much was taken. When that is not all: again when input_room() says so.
+  usize input(unsigned port, std::span<const u8> bytes);
+  [[nodiscard]] bool input_room(unsigned port) { return environment_.take_input_room(port); }
+
+  void press_power_button();
+
+  // Waits for the threads; after ended().
+  Ending join();
+  // To be read after join(): for a dump.
+  [[nodiscard]] const cpu::State& state(unsigned processor) { return processors_[processor]->vcpu->state(); }
+  [[nodiscard]] Trace& trace() { return trace_; }
+  [[nodiscard]] u64 tsc_hz() const { return clock_.hz(); }
+
+ private:
+  struct Processor {
+    Processor(Machine& machine, unsigned i, const cpu::Model& which, Trace* trace)
+        : number(i), model(which), platform(machine, i, trace) {}
+    unsigned number;
+    cpu::Model model;
+    GuardedPlatform platform;
+    std::unique_ptr<engine::Vcpu> vcpu;
+    std::thread thread;
+  };
+
+  Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram);
+
+  Status make_processor(unsigned i, const Config& config);
+  void run_processor(Processor& processor);
+  Status run_until_ended(Processor& processor);
+  void apply_signals(Processor& processor);
+  void sleep(Processor& processor);
+  void fail(const Error& error);
+
+  host::TscClock clock_;
+  Attention attention_;
+  host::GuestRam ram_;
+  HostedEnvironment environment_;
+  Machine machine_;
+  Trace trace_;
+  std::vector<std::unique_ptr<Processor>> processors_;
+  Error failure_;  // written before the life ends with EngineFailure
+};
+
+}  // namespace nacre::vm
