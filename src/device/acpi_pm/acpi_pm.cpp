@@ -1,6 +1,12 @@
 #include "device/acpi_pm/acpi_pm.hpp"
 
+#include <type_traits>
+
 namespace nacre::device {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<AcpiPm::State>);
+
 namespace {
 
 // Byte offsets inside the window. PM1_CNT is two bytes in a four-byte block.

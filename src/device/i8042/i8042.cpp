@@ -1,6 +1,12 @@
 #include "device/i8042/i8042.hpp"
 
+#include <type_traits>
+
 namespace nacre::device {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<I8042::State>);
+
 namespace {
 
 // The command byte, RAM byte 0.

@@ -1,6 +1,11 @@
 #include "device/reset_port/reset_port.hpp"
 
+#include <type_traits>
+
 namespace nacre::device {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<ResetPort::State>);
 
 void ResetPort::write(u8 value) {
   const bool rises = (value & ~state_.control & kResetCpu) != 0;

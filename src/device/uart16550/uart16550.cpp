@@ -1,6 +1,12 @@
 #include "device/uart16550/uart16550.hpp"
 
+#include <type_traits>
+
 namespace nacre::device {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<Uart16550::State>);
+
 namespace {
 
 // Offsets and bits: PC16550D data sheet, table II.

@@ -1,6 +1,12 @@
 #include "irq/ioapic/ioapic.hpp"
 
+#include <type_traits>
+
 namespace nacre::irq {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<Ioapic::State>);
+
 namespace {
 
 constexpr u32 kVersionRegister = 0x20 | ((Ioapic::kPins - 1) << 16);

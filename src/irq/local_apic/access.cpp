@@ -151,6 +151,7 @@ bool LocalApic::write_register(u8 index, u32 value) {
 }
 
 u64 LocalApic::mmio_read(u64 offset, unsigned size) {
+  settle_pv_eoi();
   if (!decodes_mmio()) return low_bytes_mask(size);
   if (offset >= kWindowBytes) return 0;
   u32 value = 0;
@@ -165,6 +166,7 @@ u64 LocalApic::mmio_read(u64 offset, unsigned size) {
 }
 
 void LocalApic::mmio_write(u64 offset, unsigned size, u64 value) {
+  settle_pv_eoi();
   if (!decodes_mmio() || offset >= kWindowBytes) return;
   if ((offset & 0xf) != 0 || size < 4) return;  // 11.4.1: only aligned 32-bit writes are defined
   const u32 low = static_cast<u32>(value);
@@ -197,6 +199,8 @@ void LocalApic::mmio_write(u64 offset, unsigned size, u64 value) {
 }
 
 bool LocalApic::msr_read(u32 msr, u64& value) {
+  settle_pv_eoi();
+  if (msr == kMsrPvEoi) return value = state_.pv_eoi_msr, ports_.pv_eoi != nullptr;
   if (msr == kMsrApicBase) return value = state_.base, true;
   if (msr == kMsrTscDeadline) {
     value = timer_mode() == TimerMode::TscDeadline ? state_.tsc_deadline : 0;
@@ -212,6 +216,8 @@ bool LocalApic::msr_read(u32 msr, u64& value) {
 }
 
 bool LocalApic::msr_write(u32 msr, u64 value) {
+  settle_pv_eoi();
+  if (msr == kMsrPvEoi) return write_pv_eoi_msr(value);
   if (msr == kMsrApicBase) return write_base(value);
   if (msr == kMsrTscDeadline) {
     write_tsc_deadline(value);

@@ -101,13 +101,19 @@ bool LocalApic::takes_extint() const {
 
 void LocalApic::update() {
   const int vector = highest(state_.irr);
-  const bool ready = takes_extint() || (vector >= 0 && (vector >> 4) > (processor_priority() >> 4));
+  bool ready = takes_extint() || (vector >= 0 && (vector >> 4) > (processor_priority() >> 4));
+  // What is in service may have ended in guest memory: let the processor come and look.
+  if (vector >= 0 && state_.pv_eoi_offered != 0 &&
+      (vector >> 4) > (static_cast<int>(state_.task_priority) >> 4)) {
+    ready = true;
+  }
   const bool rises = ready && !ready_;
   ready_ = ready;
   if (rises) ports_.processor.interrupt_ready();
 }
 
 int LocalApic::acknowledge() {
+  settle_pv_eoi();
   if (!ready_) return -1;
   if (takes_extint()) {
     state_.extint_latched = 0;
@@ -118,6 +124,7 @@ int LocalApic::acknowledge() {
   const int vector = highest(state_.irr);
   state_.irr[vector / 32] &= ~bit_of(static_cast<u8>(vector));
   state_.isr[vector / 32] |= bit_of(static_cast<u8>(vector));
+  offer_pv_eoi(vector);
   update();
   return vector;
 }
@@ -133,6 +140,7 @@ void LocalApic::end_of_interrupt() {
 }
 
 void LocalApic::set_cr8(u8 value) {
+  settle_pv_eoi();
   state_.task_priority = static_cast<u32>(value & 0xf) << 4;
   update();
 }

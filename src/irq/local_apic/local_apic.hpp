@@ -5,9 +5,12 @@
 // vCPU then asks interrupt_pending() and takes the vector with acknowledge(). Masking by RFLAGS.IF is
 // the processor's own matter, masking by priority is done here.
 //
-// Freestanding; all calls, from whatever thread, under the board's lock.
+// Freestanding; all calls under the board's lock. Registers, MSRs, CR8 and acknowledge() only from the
+// processor's own thread (the guest ends interrupts in its RAM without a lock, see pv_eoi.cpp); messages,
+// wires and time from any.
 #pragma once
 
+#include "base/address.hpp"
 #include "base/clock.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
@@ -41,6 +44,19 @@ class IpiSink {
   ~IpiSink() = default;
 };
 
+// An aligned word of guest RAM. False when there is no RAM at that address.
+class GuestWord {
+ public:
+  virtual bool load(GuestPhysical address, u32& value) = 0;
+  virtual bool store(GuestPhysical address, u32 value) = 0;
+
+ protected:
+  ~GuestWord() = default;
+};
+
+// MSR_KVM_PV_EOI_EN: where the guest keeps the word by which it ends interrupts without an EOI write.
+inline constexpr u32 kMsrPvEoi = 0x4b564d04;
+
 class LocalApic {
  public:
   // The timer counts at this rate before division (CPUID.15H may report it as the crystal clock):
@@ -55,8 +71,9 @@ class LocalApic {
     time::Clock& clock;
     Processor& processor;
     IpiSink& ipi;
-    EoiSink& eoi;          // the IOAPICs
-    ExtIntSource& extint;  // the 8259 pair
+    EoiSink& eoi;                 // the IOAPICs
+    ExtIntSource& extint;         // the 8259 pair
+    GuestWord* pv_eoi = nullptr;  // null: no paravirtual EOI, its MSR faults
   };
   struct Config {
     u32 id = 0;
@@ -70,17 +87,19 @@ class LocalApic {
     u32 version = kVersion;
     u32 id = 0;  // the initial APIC id; xAPIC shows its low 8 bits
     u64 base = 0;
+    u64 command = 0;
+    u64 timer_expiry_ns = time::kNever;  // when the count reaches 0; kNever: stopped
+    u64 tsc_deadline = 0;                // 0: disarmed
+    u64 pv_eoi_msr = 0;
     u32 xapic_id = 0;  // bits 31..24 of the ID register, writable in xAPIC mode
     u32 task_priority = 0, logical_destination = 0, destination_format = 0, spurious = 0;
     u32 isr[8] = {}, tmr[8] = {}, irr[8] = {};
     u32 error_status = 0, error_pending = 0;
-    u64 command = 0;
     u32 lvt[6] = {};  // from LvtTimer on
     u32 initial_count = 0, divide = 0;
-    u64 timer_expiry_ns = time::kNever;  // when the count reaches 0; kNever: stopped
-    u64 tsc_deadline = 0;                // 0: disarmed
-    u32 lint_level = 0;                  // wires LINT0 (bit 0) and LINT1 (bit 1)
-    u32 extint_latched = 0;              // an ExtINT message waits for acknowledge()
+    u32 lint_level = 0;      // wires LINT0 (bit 0) and LINT1 (bit 1)
+    u32 extint_latched = 0;  // an ExtINT message waits for acknowledge()
+    u32 pv_eoi_offered = 0;  // the highest interrupt in service may end by the guest's word
     constexpr bool operator==(const State&) const = default;
   };
 
@@ -114,11 +133,11 @@ class LocalApic {
   [[nodiscard]] bool decodes_mmio() const { return mode() == Mode::XApic; }
   [[nodiscard]] u64 base_address() const;
 
-  // IA32_APIC_BASE, IA32_TSC_DEADLINE and 800h..8ffh. False: #GP(0).
+  // IA32_APIC_BASE, IA32_TSC_DEADLINE, 800h..8ffh and the paravirtual EOI's. False: #GP(0).
   bool msr_read(u32 msr, u64& value);
   bool msr_write(u32 msr, u64 value);
   [[nodiscard]] static constexpr bool owns_msr(u32 msr) {
-    return msr == 0x1b || msr == 0x6e0 || (msr >= 0x800 && msr <= 0x8ff);
+    return msr == 0x1b || msr == 0x6e0 || (msr >= 0x800 && msr <= 0x8ff) || msr == kMsrPvEoi;
   }
   [[nodiscard]] u64 apic_base() const { return state_.base; }
   [[nodiscard]] bool is_x2apic() const { return mode() == Mode::X2Apic; }
@@ -152,6 +171,9 @@ class LocalApic {
   void raise_local(ApicRegister entry);
   void report_error(u32 error);
   void end_of_interrupt();
+  bool write_pv_eoi_msr(u64 value);
+  void offer_pv_eoi(int vector);
+  void settle_pv_eoi();
   void update();  // recompute ready_ and tell the processor when it rises
 
   [[nodiscard]] unsigned divisor() const;

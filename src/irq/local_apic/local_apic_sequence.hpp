@@ -64,7 +64,7 @@ inline void local_apic_sequence(nacre::testing::ByteSource bytes) {
         break;
       default: {
         LocalApic::State state = apic.state();
-        const u32 at = bytes.take<u16>() % sizeof state;  // a damaged snapshot
+        const usize at = bytes.take<u16>() % sizeof state;  // a damaged snapshot
         reinterpret_cast<u8*>(&state)[at] = bytes.take<u8>();
         if (apic.load(state).ok()) {
           const LocalApic::State kept = apic.state();

@@ -457,6 +457,76 @@ TEST(LocalApic, init_keeps_id_base_and_mode) {
   EXPECT_EQ(bench.read(R::Id), 0x0700'0000U);
 }
 
+TEST(LocalApic, paravirtual_eoi_ends_an_edge_without_a_register) {
+  LocalApicBench bench;
+  bench.enable();
+  EXPECT_TRUE(bench.apic.msr_write(kMsrPvEoi, 0x1001));
+  bench.apic.accept(Delivery::Fixed, 0x40, Trigger::Edge);
+  EXPECT_EQ(bench.apic.acknowledge(), 0x40);
+  EXPECT_EQ(bench.word.value, 1U);
+  bench.word.value = 0;  // the guest's handler is done
+  bench.apic.accept(Delivery::Fixed, 0x30, Trigger::Edge);
+  EXPECT_TRUE(bench.apic.interrupt_pending());
+  EXPECT_EQ(bench.processor.wakes, 2U);
+  EXPECT_EQ(bench.apic.acknowledge(), 0x30);  // lower: 40h has ended
+}
+
+TEST(LocalApic, paravirtual_eoi_is_taken_back_when_something_waits) {
+  LocalApicBench bench;
+  bench.enable();
+  bench.apic.msr_write(kMsrPvEoi, 0x1001);
+  bench.apic.accept(Delivery::Fixed, 0x40, Trigger::Edge);
+  bench.apic.acknowledge();
+  bench.apic.accept(Delivery::Fixed, 0x30, Trigger::Edge);
+  EXPECT_TRUE(bench.apic.interrupt_pending());  // come and look
+  EXPECT_EQ(bench.apic.acknowledge(), -1);
+  EXPECT_EQ(bench.word.value, 0U);
+  EXPECT_FALSE(bench.apic.interrupt_pending());
+  bench.write(R::Eoi, 0);
+  EXPECT_EQ(bench.apic.acknowledge(), 0x30);
+}
+
+TEST(LocalApic, paravirtual_eoi_is_not_offered_for_levels_nested_or_queued_interrupts) {
+  LocalApicBench bench;
+  bench.enable();
+  bench.apic.msr_write(kMsrPvEoi, 0x1001);
+  bench.apic.accept(Delivery::Fixed, 0x40, Trigger::Level);
+  bench.apic.acknowledge();
+  EXPECT_EQ(bench.word.value, 0U);
+  bench.apic.accept(Delivery::Fixed, 0x50, Trigger::Edge);  // nests over 40h
+  EXPECT_EQ(bench.apic.acknowledge(), 0x50);
+  EXPECT_EQ(bench.word.value, 0U);
+  bench.write(R::Eoi, 0);
+  bench.write(R::Eoi, 0);
+  bench.apic.accept(Delivery::Fixed, 0x60, Trigger::Edge);
+  bench.apic.accept(Delivery::Fixed, 0x61, Trigger::Edge);
+  EXPECT_EQ(bench.apic.acknowledge(), 0x61);
+  EXPECT_EQ(bench.word.value, 0U);
+}
+
+TEST(LocalApic, a_register_eoi_after_an_offer_ends_one_interrupt_only) {
+  LocalApicBench bench;
+  bench.enable();
+  bench.apic.msr_write(kMsrPvEoi, 0x1001);
+  bench.apic.accept(Delivery::Fixed, 0x40, Trigger::Edge);
+  bench.apic.acknowledge();
+  bench.write(R::Eoi, 0);  // a guest that does not look at its word
+  EXPECT_EQ(bench.word.value, 0U);
+  EXPECT_EQ(bench.read(R::ProcessorPriority), 0U);
+}
+
+TEST(LocalApic, paravirtual_eoi_msr_faults_on_bad_values_and_when_absent) {
+  LocalApicBench bench;
+  EXPECT_FALSE(bench.apic.msr_write(kMsrPvEoi, 0x1003));
+  EXPECT_FALSE(bench.apic.msr_write(kMsrPvEoi, 0x9001));
+  u64 value = 1;
+  EXPECT_TRUE(bench.apic.msr_read(kMsrPvEoi, value));
+  EXPECT_EQ(value, 0U);
+  LocalApic plain({bench.clock, bench.processor, bench.bus, bench.bus, bench.bus}, {});
+  EXPECT_FALSE(plain.msr_read(kMsrPvEoi, value));
+  EXPECT_FALSE(plain.msr_write(kMsrPvEoi, 0x1001));
+}
+
 TEST(LocalApic, a_restored_state_goes_on_where_it_was) {
   LocalApicBench before;
   before.enable();

@@ -39,14 +39,30 @@ struct RecordedBus final : IpiSink, EoiSink, ExtIntSource {
   u8 acknowledge() override { return extint_vector; }
 };
 
+// One word of guest RAM at 0x1000.
+struct RecordedWord final : GuestWord {
+  u32 value = 0;
+  bool load(GuestPhysical address, u32& to) override {
+    to = value;
+    return address.value() == 0x1000;
+  }
+  bool store(GuestPhysical address, u32 from) override {
+    if (address.value() != 0x1000) return false;
+    value = from;
+    return true;
+  }
+};
+
 struct LocalApicBench {
   nacre::testing::ManualClock clock;
   RecordedProcessor processor;
   RecordedBus bus;
+  RecordedWord word;
   LocalApic apic;
 
   explicit LocalApicBench(u32 id = 0)
-      : apic({clock, processor, bus, bus, bus}, {.id = id, .bootstrap = id == 0, .tsc_khz = 3'000'000}) {
+      : apic({clock, processor, bus, bus, bus, &word},
+             {.id = id, .bootstrap = id == 0, .tsc_khz = 3'000'000}) {
     processor.clock = &clock;
   }
   LocalApicBench(const LocalApicBench&) = delete;

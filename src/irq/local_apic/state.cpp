@@ -1,6 +1,11 @@
 #include "irq/local_apic/local_apic.hpp"
 
+#include <type_traits>
+
 namespace nacre::irq {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<LocalApic::State>);
 
 Status LocalApic::load(const State& state) {
   if (state.version != State::kVersion) return Error("the local APIC's saved state has an unknown version");
@@ -23,6 +28,8 @@ Status LocalApic::load(const State& state) {
   state_.divide &= 0xb;
   state_.lint_level &= 3;
   state_.extint_latched &= 1;
+  if (!write_pv_eoi_msr(state.pv_eoi_msr)) state_.pv_eoi_msr = 0;
+  state_.pv_eoi_offered = state_.pv_eoi_msr != 0 ? state.pv_eoi_offered & 1 : 0;
   state_.isr[0] &= 0xffff'0000;  // vectors below 16 do not exist
   state_.tmr[0] &= 0xffff'0000;
   state_.irr[0] &= 0xffff'0000;

@@ -1,8 +1,14 @@
 #include "irq/pic/pic.hpp"
 
+#include <type_traits>
+
 #include <bit>
 
 namespace nacre::irq {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<Pic::State>);
+
 namespace {
 
 // Command words. 8259A data sheet, figures 7 and 8.

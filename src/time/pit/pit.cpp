@@ -1,8 +1,14 @@
 #include "time/pit/pit.hpp"
 
+#include <type_traits>
+
 #include "time/pit/counter.hpp"
 
 namespace nacre::time {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<Pit::State>);
+
 namespace {
 
 constexpr u64 kRefreshNs = 15'085;  // port 61h bit 4 toggles with every memory refresh request

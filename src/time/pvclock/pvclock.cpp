@@ -6,6 +6,10 @@
 #include "base/check.hpp"
 
 namespace nacre::time {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<PvClock::State>);
+
 namespace {
 
 constexpr u64 kEnable = 1;

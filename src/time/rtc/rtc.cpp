@@ -1,8 +1,14 @@
 #include "time/rtc/rtc.hpp"
 
+#include <type_traits>
+
 #include "time/rtc/calendar.hpp"
 
 namespace nacre::time {
+
+// A snapshot is these bytes: none of them may be padding.
+static_assert(std::has_unique_object_representations_v<Rtc::State>);
+
 namespace {
 
 // Register numbers and bits: MC146818A data sheet, figures 15 to 18.
