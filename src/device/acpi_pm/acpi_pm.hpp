@@ -29,7 +29,7 @@ class AcpiPm {
     static constexpr u32 kVersion = 1;
     u32 version = kVersion;
     u16 status = 0, enable = 0, control = SCI_EN;
-    u16 spare = 0;
+    u16 spare[3] = {};
     u64 timer_seen = 0;  // half periods of the timer already turned into TMR status
     constexpr bool operator==(const State&) const = default;
   };
