@@ -180,9 +180,9 @@ class Decoder {
   DecodeStatus after_vector_prefix(unsigned bytes) {
     at_ = static_cast<u8>(at_ + bytes);
     i_.opcode = bytes_[at_++];
-    if (!mode64_) {  // eight registers; the bits are ignored where they cannot tell BOUND and LES apart
+    if (!mode64_) {  // eight registers: most bits that would extend their numbers are ignored
+      if (extension_.v2 != 0) return DecodeStatus::Invalid;
       extension_.r = extension_.x = extension_.b = extension_.r2 = 0;
-      i_.vvvv &= 7;
     }
     if (extension_.maps < 1 || extension_.maps > 3) return DecodeStatus::Invalid;
     i_.map = static_cast<Map>(extension_.maps);
@@ -383,11 +383,21 @@ class Decoder {
   bool allowed() {
     const u32 attributes = i_.info->attributes;
     if (i_.lock && !((attributes & A::lockable) != 0 && i_.is_memory)) return false;
-    if ((attributes & A::restricted_registers) != 0 && !registers_exist()) return false;
-    if (i_.encoding == Encoding::Legacy) return true;
-    if ((attributes & A::has_vsib) != 0) return vsib_allowed();
-    if ((attributes & A::vvvv_unused) != 0 && i_.vvvv != 0) return false;
-    return i_.encoding == Encoding::Vex || evex_allowed();
+    if (i_.encoding != Encoding::Legacy) {
+      if ((attributes & A::vvvv_unused) != 0 && (i_.vvvv & 15) != 0) return false;
+      if (!mode64_) i_.vvvv &= 7;  // only where vvvv names a register is its top bit ignored
+      if (!vector_allowed()) return false;
+    }
+    return (attributes & A::restricted_registers) == 0 || registers_exist();
+  }
+
+  bool vector_allowed() {
+    const bool vsib = (i_.info->attributes & A::has_vsib) != 0;
+    if (vsib && !vsib_allowed()) return false;
+    if (i_.encoding == Encoding::Vex) return true;
+    // V' is the top bit of vvvv, or of a vector index.
+    if (!vsib && (i_.info->attributes & A::vvvv_unused) != 0 && i_.vvvv != 0) return false;
+    return evex_allowed();
   }
 
   bool registers_exist() {
@@ -418,11 +428,9 @@ class Decoder {
   }
 
   // Gathers and scatters: index, destination and (VEX) mask are different registers. 2.3.12, 2.7.
-  bool vsib_allowed() {
+  [[nodiscard]] bool vsib_allowed() const {
     if (i_.encoding == Encoding::Vex) return i_.reg != i_.index && i_.reg != i_.vvvv && i_.index != i_.vvvv;
-    if ((i_.vvvv & 15) != 0) return false;
-    const bool gather = i_.info->operation == Operation::Gather;
-    return evex_allowed() && !(gather && i_.reg == i_.index);
+    return i_.info->operation != Operation::Gather || i_.reg != i_.index;
   }
 
   bool evex_allowed() {
@@ -433,10 +441,10 @@ class Decoder {
     if (i_.broadcast) {
       const u32 allowed = i_.is_memory ? A::broadcast_allowed : A::rounding_allowed | A::suppress_allowed;
       if ((attributes & allowed) == 0) return false;
-    } else if (extension_.length == 3) {
-      return false;
     }
-    return true;
+    if (extension_.length == 3) return false;
+    const bool gpr = i_.info->operands[0].kind == OperandKind::GprReg;
+    return !(gpr && i_.reg > R15);
   }
   // Elements can be zeroed in a vector register only.
   [[nodiscard]] bool zeroing_allowed() const {

@@ -107,8 +107,8 @@ constexpr Row kRows0F[] = {
     row(0x37, "getsec",   Op::Getsec,   {}, NP | sys | ends | needs(F::Smx) | updates(RAX, RBX) | reads(RCX)),
 
     row(range(0x40, 0x4f), "cmovcc", Op::Cmovcc, {rw(Gv), Ev}, {}),
-    row(0x78, "vmread",  Op::Vmx, {w(Ey), Gy}, NP | vmx | sets(OSZAPC)),
-    row(0x79, "vmwrite", Op::Vmx, {Gy, Ey},    NP | vmx | sets(OSZAPC)),
+    row(0x78, "vmread",  Op::Vmx, {w(Ev), Gv}, NP | force64 | vmx | sets(OSZAPC)),
+    row(0x79, "vmwrite", Op::Vmx, {Gv, Ev},    NP | force64 | vmx | sets(OSZAPC)),
     row(range(0x80, 0x8f), "jcc",   Op::Jcc,   {Jz}, jumpif | force64),
     row(range(0x90, 0x9f), "setcc", Op::Setcc, {w(Eb)}, {}),
 
@@ -129,7 +129,7 @@ constexpr Row kRows0F[] = {
     row(0xae, "fxrstor",  Op::Fxrstor,  {Menv},    reg(1) | NP | sys | needs(F::Fxsr)),
     row(0xae, "ldmxcsr",  Op::Ldmxcsr,  {Md},      reg(2) | NP | is(Class::Sse) | needs(F::Sse)),
     row(0xae, "stmxcsr",  Op::Stmxcsr,  {w(Md)},   reg(3) | NP | is(Class::Sse) | needs(F::Sse)),
-    row(0xae, "xsave",    Op::Xsave,    {w(Menv)}, reg(4) | NP | save | needs(F::Xsave)),
+    row(0xae, "xsave",    Op::Xsave,    {rw(Menv)}, reg(4) | NP | save | needs(F::Xsave)),
     row(0xae, "xrstor",   Op::Xrstor,   {Menv},    reg(5) | NP | save | needs(F::Xsave)),
     row(0xae, "xsaveopt", Op::Xsaveopt, {rw(Menv)}, reg(6) | NP | save | needs(F::Xsaveopt)),
     row(0xae, "clflush",  Op::Clflush,  {ea(Mb)},  reg(7) | NP | sys),
@@ -158,7 +158,7 @@ constexpr Row kRows0F[] = {
     row(0xb6, "movzx",   Op::Movzx,   {w(Gv), Eb}, {}),
     row(0xb7, "movzx",   Op::Movzx,   {w(Gv), Ew}, {}),
     row(0xb8, "popcnt",  Op::Popcnt,  {w(Gv), Ev}, PF3 | arith | needs(F::Popcnt)),
-    row(0xb9, "ud1",     Op::Ud1,     {Gv, Ev}, sys | ends),
+    row(0xb9, "ud1",     Op::Ud1,     {Gv, ea(Ev)}, sys | ends),
     row(0xba, "bt",      Op::Bt,      {Ev, Ib}, reg(4) | bits),
     row(0xba, "bts",     Op::Bts,     {rw(Ev), Ib}, reg(5) | lock | bits),
     row(0xba, "btr",     Op::Btr,     {rw(Ev), Ib}, reg(6) | lock | bits),
@@ -179,7 +179,7 @@ constexpr Row kRows0F[] = {
     row(0xc7, "cmpxchg8b",  Op::Cmpxchg8b16b, {rw(Mq)},  reg(1) | lock | sets(ZF) | updates(RAX, RDX) | reads(RBX, RCX)),
     row(0xc7, "xrstors", Op::Xrstors, {Menv},     reg(3) | NP | save | privileged | needs(F::Xsaves)),
     row(0xc7, "xsavec",  Op::Xsavec,  {w(Menv)},  reg(4) | NP | save | needs(F::Xsavec)),
-    row(0xc7, "xsaves",  Op::Xsaves,  {rw(Menv)}, reg(5) | NP | save | privileged | needs(F::Xsaves)),
+    row(0xc7, "xsaves",  Op::Xsaves,  {w(Menv)}, reg(5) | NP | save | privileged | needs(F::Xsaves)),
     row(0xc7, "vmptrld", Op::Vmx,     {Mq},       reg(6) | NP | vmx | sets(OSZAPC)),
     row(0xc7, "vmclear", Op::Vmx,     {w(Mq)},    reg(6) | P66 | vmx | sets(OSZAPC)),
     row(0xc7, "vmxon",   Op::Vmx,     {Mq},       reg(6) | PF3 | vmx | sets(OSZAPC)),
@@ -189,7 +189,7 @@ constexpr Row kRows0F[] = {
     row(0xc7, "rdpid",   Op::Rdpid,   {w(Rn)}, reg(7) | PF3 | sys | needs(F::Rdpid)),
 
     row(range(0xc8, 0xcf), "bswap", Op::Bswap, {rw(Zv)}, {}),
-    row(0xff, "ud0", Op::Ud0, {Gv, Ev}, sys | ends),
+    row(0xff, "ud0", Op::Ud0, {Gv, ea(Ev)}, sys | ends),
 };
 
 constexpr Row kRows0F38[] = {

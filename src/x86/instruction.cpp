@@ -95,7 +95,7 @@ u16 gprs_read(const Instruction& instruction) {
   const OpcodeInfo& info = *instruction.info;
   u16 mask = info.implicit_read;
   // 16-bit results leave the rest of the register as it was.
-  if (instruction.operand_size == 2 && info.kind == Class::Plain) mask |= info.implicit_written;
+  if (instruction.operand_size == 2 && (info.kind == Class::Plain || info.kind == Class::Stack)) mask |= info.implicit_written;
   for (const Operand& operand : info.operands) {
     const bool partial = operand.access == Access::Write && operand_bytes(instruction, operand.width) < 4;
     const bool read = operand.access == Access::Read || operand.access == Access::ReadWrite || partial ||
@@ -107,7 +107,8 @@ u16 gprs_read(const Instruction& instruction) {
     if (instruction.base < 16) mask |= bit(instruction.base);
     if (instruction.index != kNoRegister && !vsib) mask |= bit(instruction.index);
   }
-  if (repeats(instruction)) mask |= bit(RCX);
+  // A count of 0 leaves what the instruction writes (lods) as it was.
+  if (repeats(instruction)) mask |= static_cast<u16>(bit(RCX) | gprs_written(instruction));
   return mask;
 }
 

@@ -80,7 +80,7 @@ constexpr Row kRows[] = {
     row(0x61, "popa", Op::Popa, {}, stack | not64 | writes(RAX, RCX, RDX, RBX, RBP, RSI, RDI)),
     row(0x62, "bound", Op::Bound, {Gv, Ma}, sys | not64),
     row(0x63, "arpl", Op::Arpl, {rw(Ew), Gw}, sys | not64 | protected_only | sets(ZF)),
-    row(0x63, "movsxd", Op::Movsxd, {w(Gv), Ez}, in64),
+    row(0x63, "movsxd", Op::Movsxd, {w(Gv), Ed}, in64),  // four bytes also with 66, as processors do it
     // 64..67: prefixes
     row(0x68, "push", Op::Push, {Iz}, stack | default64),
     row(0x69, "imul", Op::Imul, {w(Gv), Ev, Iz}, sets(OF | CF) | undef(SF | ZF | AF | PF)),
@@ -186,9 +186,9 @@ constexpr Row kRows[] = {
     row(0xc4, "les", Op::Les, {w(Gv), Mp}, sys | ends | not64 | fixed(ES)),
     row(0xc5, "lds", Op::Lds, {w(Gv), Mp}, sys | ends | not64 | fixed(DS)),
     row(0xc6, "mov", Op::Mov, {w(Eb), Ib}, reg(0)),
-    row(0xc6, "xabort", Op::Xabort, {Ib}, modrm(0xf8) | sys | ends | needs(Feature::Rtm)),
+    row(0xc6, "xabort", Op::Xabort, {Ib}, modrm(0xf8) | sys | ends | updates(RAX) | needs(Feature::Rtm)),
     row(0xc7, "mov", Op::Mov, {w(Ev), Iz}, reg(0)),
-    row(0xc7, "xbegin", Op::Xbegin, {Jz}, modrm(0xf8) | sys | ends | needs(Feature::Rtm)),
+    row(0xc7, "xbegin", Op::Xbegin, {Jz}, modrm(0xf8) | sys | ends | updates(RAX) | needs(Feature::Rtm)),
     row(0xc8, "enter", Op::Enter, {Iw, Ib}, stack | default64 | updates(RBP)),
     row(0xc9, "leave", Op::Leave, {}, stack | default64 | updates(RBP)),
     row(0xca, "retf", Op::RetFar, {Iw}, far | pushes),

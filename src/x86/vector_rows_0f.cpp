@@ -88,7 +88,7 @@ constexpr VectorRow kRows[] = {
     vrow(0x79, "vcvtsd2usi", {w(Gy), Wq}, PF2, E(F::Avx512f, er)),
     vrow(0x7a, "vcvttps2qq", {w(Vx), Whalf}, P66, E(F::Avx512dq, b4 | sae)),
     vrow(0x7a, "vcvttpd2qq", {w(Vx), Wx}, P66, E(F::Avx512dq, b8 | sae)),
-    vrow(0x7a, "vcvtudq2pd", {w(Vx), Whalf}, PF3, E(F::Avx512f, b4)),
+    vrow(0x7a, "vcvtudq2pd", {w(Vx), Whalf}, PF3, E(F::Avx512f, b4 | er)),  // exact: {er} does nothing
     vrow(0x7a, "vcvtuqq2pd", {w(Vx), Wx}, PF3, E(F::Avx512dq, b8 | er)),
     vrow(0x7a, "vcvtudq2ps", {w(Vx), Wx}, PF2, E(F::Avx512f, b4 | er)),
     vrow(0x7a, "vcvtuqq2ps", {w(Vh), Wx}, PF2, E(F::Avx512dq, b8 | er)),
@@ -97,7 +97,7 @@ constexpr VectorRow kRows[] = {
     vrow(0x7b, "vcvtusi2ss", {w(Vdq), Hdq, Ey}, PF3, E(F::Avx512f, er)),
     vrow(0x7b, "vcvtusi2sd", {w(Vdq), Hdq, Ey}, PF2, E(F::Avx512f, er)),
     vrow(0xe6, "vcvttpd2dq", {w(Vh), Wx}, P66, SSE2 | AVX | E(F::Avx512f, b8 | sae)),
-    vrow(0xe6, "vcvtdq2pd", {w(Vx), Whalf}, PF3, SSE2 | AVX | E(F::Avx512f, b4)),
+    vrow(0xe6, "vcvtdq2pd", {w(Vx), Whalf}, PF3, SSE2 | AVX | E(F::Avx512f, b4 | er)),  // exact: {er} does nothing
     vrow(0xe6, "vcvtqq2pd", {w(Vx), Wx}, PF3, E(F::Avx512dq, b8 | er)),
     vrow(0xe6, "vcvtpd2dq", {w(Vh), Wx}, PF2, SSE2 | AVX | E(F::Avx512f, b8 | er)),
 

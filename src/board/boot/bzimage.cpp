@@ -10,11 +10,6 @@ constexpr u64 kEntry64 = 0x200;             // of the protected-mode part
 constexpr u64 kSector = 512;
 constexpr u8 kOldSetupSectors = 4;
 
-struct Image {
-  SetupHeader header;
-  Bytes code;  // the protected-mode part
-};
-
 // The header ends where the jump at 0x200 leads to; older kernels have a shorter one.
 SetupHeader header_of(Bytes file) {
   SetupHeader header{};
@@ -28,7 +23,26 @@ SetupHeader header_of(Bytes file) {
   return header;
 }
 
-Result<Image> parse(Bytes file) {
+// Where it asks to be; if RAM is short there and it can be moved, the lowest place that will do.
+Result<u64> place_code(Placer& placer, const LinuxImage& image) {
+  const SetupHeader& header = image.header;
+  const u64 needed = header.init_size > image.code.size() ? header.init_size : image.code.size();
+  const Status preferred = placer.claim(header.pref_address, needed, "the Linux kernel");
+  if (preferred.ok()) return u64{header.pref_address};
+  if (header.relocatable_kernel == 0) return preferred.error();
+  return placer.lowest(needed, header.kernel_alignment, kMiB, kHighRamBase, "the Linux kernel");
+}
+
+}  // namespace
+
+bool is_bzimage(Bytes kernel) {
+  u16 boot_flag = 0;
+  u32 magic = 0;
+  return read_at(kernel, 0x1fe, boot_flag) && boot_flag == kBootFlag && read_at(kernel, 0x202, magic) &&
+         magic == kHdrS && kernel.size() > 0x210;
+}
+
+Result<LinuxImage> parse_bzimage(Bytes file) {
   const SetupHeader header = header_of(file);
   if (header.version < kFirst64BitVersion || (header.xloadflags & XLoadFlags::XLF_KERNEL_64) == 0) {
     return Error("this Linux kernel has no 64-bit entry point (boot protocol ")
@@ -51,30 +65,11 @@ Result<Image> parse(Bytes file) {
         .append_number(file.size())
         .append("; fetch it again");
   }
-  return Image{header, file.subspan(setup)};
-}
-
-// Where it asks to be; if RAM is short there and it can be moved, the lowest place that will do.
-Result<u64> place_code(Placer& placer, const Image& image) {
-  const SetupHeader& header = image.header;
-  const u64 needed = header.init_size > image.code.size() ? header.init_size : image.code.size();
-  const Status preferred = placer.claim(header.pref_address, needed, "the Linux kernel");
-  if (preferred.ok()) return u64{header.pref_address};
-  if (header.relocatable_kernel == 0) return preferred.error();
-  return placer.lowest(needed, header.kernel_alignment, kMiB, kHighRamBase, "the Linux kernel");
-}
-
-}  // namespace
-
-bool is_bzimage(Bytes kernel) {
-  u16 boot_flag = 0;
-  u32 magic = 0;
-  return read_at(kernel, 0x1fe, boot_flag) && boot_flag == kBootFlag && read_at(kernel, 0x202, magic) &&
-         magic == kHdrS && kernel.size() > 0x210;
+  return LinuxImage{header, file.subspan(setup)};
 }
 
 Status load_bzimage(const Machine& machine, const Request& request, cpu::State& state) {
-  const Image image = TRY(parse(request.kernel));
+  const LinuxImage image = TRY(parse_bzimage(request.kernel));
   Placer placer(machine.memory_bytes);
   const u64 base = TRY(place_code(placer, image));
   NACRE_CHECK(machine.memory.write(GuestPhysical(base), image.code.data(), image.code.size()));

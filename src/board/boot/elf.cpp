@@ -90,6 +90,7 @@ Result<Elf> Elf::parse(Bytes file) {
     elf.table_offset_ = header.phoff;
     elf.entry_size_ = header.phentsize;
     elf.segment_count_ = header.phnum;
+    elf.sections_end_ = header.shoff + u64{header.shnum} * header.shentsize;
   } else {
     Header32 header{};
     whole = read_at(file, 0, header);
@@ -97,6 +98,7 @@ Result<Elf> Elf::parse(Bytes file) {
     elf.table_offset_ = header.phoff;
     elf.entry_size_ = header.phentsize;
     elf.segment_count_ = header.phnum;
+    elf.sections_end_ = header.shoff + u64{header.shnum} * header.shentsize;
   }
   const u64 table_bytes = u64{elf.segment_count_} * elf.entry_size_;
   if (!whole || elf.table_offset_ > file.size() || table_bytes > file.size() - elf.table_offset_) {
@@ -154,6 +156,24 @@ u64 Elf::load_end() const {
   for (unsigned i = 0; i < segment_count_; ++i) {
     const ElfSegment s = segment(i);
     if (s.type == ElfSegment::load && s.physical + s.memory_size > end) end = s.physical + s.memory_size;
+  }
+  return end;
+}
+
+u64 Elf::load_start() const {
+  u64 start = ~u64{0};
+  for (unsigned i = 0; i < segment_count_; ++i) {
+    const ElfSegment s = segment(i);
+    if (s.type == ElfSegment::load && s.memory_size != 0 && s.physical < start) start = s.physical;
+  }
+  return start == ~u64{0} ? 0 : start;
+}
+
+u64 Elf::file_end() const {
+  u64 end = sections_end_;
+  for (unsigned i = 0; i < segment_count_; ++i) {
+    const ElfSegment s = segment(i);
+    if (s.type == ElfSegment::load && s.offset + s.file_size > end) end = s.offset + s.file_size;
   }
   return end;
 }

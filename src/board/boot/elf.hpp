@@ -35,8 +35,12 @@ class Elf {
   // Puts every PT_LOAD segment at its physical address plus `displacement`, and zeroes what follows in
   // memory. Error when one is cut off in the file, not in RAM, or on top of something else.
   Status load(const Machine& machine, Placer& placer, u64 displacement = 0) const;
-  // The end of the highest loaded segment, without displacement; 0 when there is none.
+  // The start of the lowest loaded segment and the end of the highest, without displacement; both 0 when
+  // there is none.
+  [[nodiscard]] u64 load_start() const;
   [[nodiscard]] u64 load_end() const;
+  // Where the ELF file proper ends: its section headers or segments, whichever come last.
+  [[nodiscard]] u64 file_end() const;
   // True when `entry` (a physical address without displacement) is within a loaded segment.
   [[nodiscard]] bool loads(u64 entry) const;
 
@@ -53,6 +57,7 @@ class Elf {
   u64 table_offset_ = 0;
   unsigned entry_size_ = 0;
   unsigned segment_count_ = 0;
+  u64 sections_end_ = 0;
 };
 
 }  // namespace nacre::board::boot

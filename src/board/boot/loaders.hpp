@@ -7,8 +7,14 @@
 
 namespace nacre::board::boot {
 
-// Linux 2.6.38 or later, x86-64: the compressed kernel, which decompresses itself.
+// Linux 3.8 or later, x86-64: the compressed kernel, which decompresses itself.
 bool is_bzimage(Bytes kernel);
+struct LinuxImage {
+  SetupHeader header;
+  Bytes code;  // the protected-mode part
+};
+// is_bzimage() holds. Error when it has no 64-bit entry or is cut short.
+Result<LinuxImage> parse_bzimage(Bytes kernel);
 Status load_bzimage(const Machine& machine, const Request& request, cpu::State& state);
 
 // An uncompressed x86-64 Linux, entered at its 64-bit entry point. `header` is that of the bzImage it came

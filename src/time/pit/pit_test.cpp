@@ -25,7 +25,7 @@ struct Bench {
   u16 latched(unsigned counter) {
     pit.write(3, static_cast<u8>(counter << 6));
     const unsigned low = pit.read(static_cast<u16>(counter));
-    return static_cast<u16>(low | pit.read(static_cast<u16>(counter)) << 8);
+    return static_cast<u16>(low | u32{pit.read(static_cast<u16>(counter))} << 8);
   }
   u8 status(unsigned counter) {
     pit.write(3, static_cast<u8>(0xe0 | 2u << counter));

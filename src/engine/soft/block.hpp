@@ -1,0 +1,62 @@
+// Translated blocks and the tables that find, link and unlink them. docs/soft-engine.md.
+#pragma once
+
+#include "base/types.hpp"
+
+namespace nacre::soft {
+
+using BlockIndex = u32;
+using ExitIndex = u32;
+inline constexpr u32 kNone = ~u32{0};
+
+// The mode bits that change what guest bytes mean or may do. Part of a block's key.
+struct Mode {
+  static constexpr u32 view_mask = 3;  // View
+  static constexpr u32 x87 = 1 << 2;   // CR0.EM and TS clear
+  static constexpr u32 sse = 1 << 3;   // … and CR4.OSFXSR
+  static constexpr u32 avx = 1 << 4;   // CR0.TS clear, CR4.OSXSAVE and XCR0.AVX
+  static constexpr u32 avx512 = 1 << 5;
+};
+
+// Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
+// The instruction may be started again from any host instruction in [start, commit], except in
+// [fragile_begin, fragile_end), where a guest register is borrowed.
+struct InstructionInfo {
+  u16 guest_offset = 0;
+  u16 start = 0;
+  u16 commit = 0;
+  u16 fragile_begin = 0;
+  u16 fragile_end = 0;
+};
+
+// A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.
+struct BlockExit {
+  u64 target = 0;  // linear address
+  BlockIndex from = kNone;
+  BlockIndex to = kNone;
+  ExitIndex next_incoming = kNone;
+  u32 site = 0;          // code offset of a rel32, or a cell's number
+  u32 stub = 0;          // code offset
+  bool is_cell = false;  // target on another page: goes through a link cell
+  bool in_cell_list = false;
+};
+
+struct Block {
+  u64 linear = 0;
+  u64 physical = 0;
+  u32 mode = 0;
+  u32 code = 0;  // offset in the cache
+  u32 hot_bytes = 0;
+  u32 total_bytes = 0;
+  u32 indirect_entry = 0;     // offset of the code that checks R14 first; 0: none yet
+  u32 first_instruction = 0;  // in the InstructionInfo arena
+  u16 instructions = 0;
+  u16 guest_bytes = 0;
+  BlockIndex hash_next = kNone;
+  BlockIndex page_next = kNone;
+  ExitIndex incoming = kNone;
+  bool flags_live = false;  // at entry
+  bool valid = false;
+};
+
+}  // namespace nacre::soft

@@ -1,0 +1,204 @@
+#include "engine/soft/block_store.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+namespace nacre::soft {
+
+namespace {
+constexpr usize kLargestBlock = 48 * 1024;
+}
+
+BlockStore::BlockStore(CodeCache& code, usize reserved_code_bytes)
+    : code_(code), reserved_(reserved_code_bytes), used_(reserved_code_bytes), buckets_(kBuckets, kNone) {
+  // Never grow afterwards: growing would use vector registers, which may hold the guest's values.
+  for (auto& list : live_cells_) list.reserve(CodeCache::kCells);
+}
+
+Block* BlockStore::find(u64 linear, u64 physical, u32 mode) {
+  for (BlockIndex i = buckets_[bucket(linear, mode)]; i != kNone; i = blocks_[i].hash_next) {
+    Block& b = blocks_[i];
+    if (b.linear == linear && b.physical == physical && b.mode == mode) return &b;
+  }
+  return nullptr;
+}
+
+const Block* BlockStore::at_code(usize offset) const {
+  // Blocks are made in the order of their code.
+  const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), offset,
+                                      [](usize at, const Block& b) { return at < b.code; });
+  if (after == blocks_.begin()) return nullptr;
+  const Block& b = *(after - 1);
+  return offset < b.code + b.total_bytes ? &b : nullptr;
+}
+
+const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) const {
+  const usize within = offset - b.code;
+  if (within >= b.hot_bytes) return nullptr;
+  const InstructionInfo* first = infos_.data() + b.first_instruction;
+  const InstructionInfo* last = first + b.instructions;
+  const InstructionInfo* after = std::upper_bound(
+      first, last, within, [](usize at, const InstructionInfo& info) { return at < info.start; });
+  return after == first ? nullptr : after - 1;
+}
+
+Block* BlockStore::add(Translator& translator, const TranslationInput& input, u64 physical) {
+  if (used_ + kLargestBlock > CodeCache::kCodeBytes || cells_used_ + 64 > CodeCache::kCells) return nullptr;
+  used_ = (used_ + 15) & ~usize{15};
+  Emitter emitter(code_.writable(used_), code_.executable(used_), kLargestBlock);
+  TranslationInput numbered = input;
+  numbered.first_exit = static_cast<ExitIndex>(exits_.size());
+  numbered.first_cell = cells_used_;
+  numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
+  numbered.grouping = !ungrouped_.contains(input.linear);
+  NACRE_CHECK(translator.translate(numbered, emitter));
+  cells_used_ += translator.cells_used();
+
+  const BlockIndex number = static_cast<BlockIndex>(blocks_.size());
+  Block b;
+  b.linear = input.linear;
+  b.physical = physical;
+  b.mode = input.mode;
+  b.code = static_cast<u32>(used_);
+  b.hot_bytes = static_cast<u32>(translator.hot_bytes());
+  b.total_bytes = static_cast<u32>(emitter.size());
+  b.first_instruction = static_cast<u32>(infos_.size());
+  b.instructions = static_cast<u16>(translator.instructions().size());
+  b.guest_bytes = static_cast<u16>(translator.guest_bytes());
+  b.flags_live = translator.flags_live_at_entry();
+  b.valid = true;
+  infos_.insert(infos_.end(), translator.instructions().begin(), translator.instructions().end());
+  for (const PlannedExit& planned : translator.exits()) {
+    BlockExit e;
+    e.target = planned.target;
+    e.from = number;
+    e.is_cell = planned.is_cell;
+    e.stub = b.code + planned.stub;
+    e.site = planned.is_cell ? planned.cell : b.code + planned.site;
+    if (e.is_cell) code_.cells()[e.site] = code_.executable(e.stub);
+    exits_.push_back(e);
+  }
+  const usize at = bucket(b.linear, b.mode);
+  b.hash_next = buckets_[at];
+  buckets_[at] = number;
+  const auto [page, fresh] = pages_.try_emplace(physical & ~u64{kPageSize - 1}, kNone);
+  b.page_next = page->second;
+  page->second = number;
+  used_ += b.total_bytes;
+  translated_++;
+  blocks_.push_back(b);
+  return &blocks_.back();
+}
+
+u64 BlockStore::indirect_entry(Block& b, u64 mismatch) {
+  if (b.indirect_entry == 0) {
+    constexpr usize kRoom = 96;
+    if (used_ + kRoom > CodeCache::kCodeBytes) return 0;
+    Emitter emitter(code_.writable(used_), code_.executable(used_), kRoom);
+    Translator::verify_target(emitter, b.linear, b.flags_live, mismatch);
+    emitter.jmp_to(code_address(b));
+    NACRE_CHECK(!emitter.overflowed());
+    b.indirect_entry = static_cast<u32>(used_);
+    used_ += emitter.size();
+  }
+  return code_.executable(b.indirect_entry);
+}
+
+void BlockStore::patch_site(const BlockExit& e, u32 target_code) {
+  if (e.is_cell) {
+    code_.cells()[e.site] = code_.executable(target_code);
+    return;
+  }
+  const u32 distance = target_code - (e.site + 4);
+  std::memcpy(code_.writable(e.site), &distance, sizeof distance);
+}
+
+void BlockStore::unlink(ExitIndex number) {
+  BlockExit& e = exits_[number];
+  patch_site(e, e.stub);
+  e.to = kNone;
+}
+
+void BlockStore::link(ExitIndex number, Block& to, bool global) {
+  BlockExit& e = exits_[number];
+  const BlockIndex target = index(to);
+  if (e.to != target) {
+    if (e.to != kNone) {
+      // A suspended link that now leads elsewhere: take it off the old target's list.
+      ExitIndex* at = &blocks_[e.to].incoming;
+      while (*at != number) at = &exits_[*at].next_incoming;
+      *at = e.next_incoming;
+    }
+    e.to = target;
+    e.next_incoming = to.incoming;
+    to.incoming = number;
+  }
+  patch_site(e, to.code);
+  if (e.is_cell) live_cells_[global ? 1 : 0].push_back(number);
+}
+
+void BlockStore::suspend_links(bool global_too) {
+  for (unsigned kind = 0; kind < (global_too ? 2U : 1U); kind++) {
+    for (const ExitIndex number : live_cells_[kind]) patch_site(exits_[number], exits_[number].stub);
+    live_cells_[kind].clear();
+  }
+}
+
+void BlockStore::suspend_links_to(u64 page) {
+  for (auto& list : live_cells_) {
+    usize kept = 0;
+    for (const ExitIndex number : list) {
+      if ((exits_[number].target & ~u64{kPageSize - 1}) == page) {
+        patch_site(exits_[number], exits_[number].stub);
+      } else {
+        list[kept++] = number;
+      }
+    }
+    list.resize(kept);
+  }
+}
+
+// Stays on its page's list, as a block that is not valid.
+void BlockStore::drop(BlockIndex i) {
+  Block& b = blocks_[i];
+  b.valid = false;
+  for (ExitIndex e = b.incoming; e != kNone;) {
+    const ExitIndex next = exits_[e].next_incoming;
+    unlink(e);
+    e = next;
+  }
+  b.incoming = kNone;
+  BlockIndex* at = &buckets_[bucket(b.linear, b.mode)];
+  while (*at != i) at = &blocks_[*at].hash_next;
+  *at = b.hash_next;
+}
+
+void BlockStore::ungroup(BlockIndex i) {
+  ungrouped_.insert(blocks_[i].linear);
+  drop(i);
+}
+
+bool BlockStore::invalidate_page(u64 physical_page) {
+  const auto page = pages_.find(physical_page);
+  if (page == pages_.end()) return false;
+  for (BlockIndex i = page->second; i != kNone; i = blocks_[i].page_next) {
+    if (blocks_[i].valid) drop(i);
+  }
+  pages_.erase(page);
+  return true;
+}
+
+void BlockStore::clear() {
+  used_ = reserved_;
+  cells_used_ = 0;
+  std::fill(buckets_.begin(), buckets_.end(), kNone);
+  blocks_.clear();
+  exits_.clear();
+  infos_.clear();
+  pages_.clear();
+  ungrouped_.clear();
+  for (auto& list : live_cells_) list.clear();
+  cleared_++;
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,74 @@
+// Context: what translated code sees. One per vCPU. Host RSP points into it while translated code runs:
+// guest RSP lives elsewhere, a stack is not needed there, and loads and stores off RSP are the cheapest
+// the host has (measured: docs/soft-engine.md). Everything here has a fixed offset that code was emitted
+// against. Layout and use: docs/soft-engine.md. Owned by the vCPU's thread; `exit_request` is also set by
+// signal handlers.
+#pragma once
+
+#include <cstddef>
+
+#include "cpu/state.hpp"
+
+namespace nacre::soft {
+
+// A view is a privilege under which memory is looked at. Each has its own software TLB, jump cache and
+// shadow return stack, so that no check of privilege is left in translated code.
+enum class View : u8 { User, Kernel, KernelUserAccess };  // the last: CPL < 3 with RFLAGS.AC set
+inline constexpr unsigned kViews = 3;
+
+inline constexpr unsigned kTlbEntries = 2048;           // a power of two; direct-mapped by page number
+inline constexpr unsigned kJumpCacheEntries = 1 << 16;  // indexed by the low 16 bits of the target
+inline constexpr unsigned kTlbEntryShift = 5;
+inline constexpr u64 kTlbIndexMask = u64{kTlbEntries - 1} << kPageShift;
+
+// One page. A tag is the page's linear address when that kind of access may go straight to
+// `host_page`, else a page that cannot have this index. offset = linear - tag; it is a hit when
+// offset <= 4096 - access size (unsigned), which a page-crossing access fails too.
+struct TlbEntry {
+  u64 read_tag;
+  u64 write_tag;
+  u64 host_page;
+  u64 addend;  // host_page - linear page
+};
+static_assert(sizeof(TlbEntry) == 1 << kTlbEntryShift);
+
+// A group of accesses shares one check; its addend is kept here for the later ones.
+inline constexpr unsigned kGroupSlots = 16;
+
+struct alignas(64) Context {
+  // Scratch of emitted sequences, in reach of an 8-bit displacement below RSP.
+  u64 spill_rcx = 0;
+  u64 spill_value = 0;
+  u64 tlb_index_mask = kTlbIndexMask;
+  u64 page_mask = ~u64{kPageSize - 1};
+  u64 host_rsp = 0;               // the C++ stack while translated code runs
+  u64 enter_target = 0;           // where enter() jumps
+  u64 exit_info = 0;              // which exit was taken, or the target of an indirect jump
+  u32 exit_kind = 0;              // ExitKind
+  volatile u32 exit_request = 0;  // leave translated code at the next chance
+  // RSP points to `state` while translated code runs; a call pushes its return address here.
+  u64 call_stack[8] = {};
+  cpu::State state;
+
+  u64 all_but_if = ~u64{x86::Rflags::IF};
+  u32 mode = 0;            // Mode bits of the code that runs
+  void* engine = nullptr;  // the SoftVcpu, for helpers
+  // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.
+  alignas(64) TlbEntry stack_page[kViews];
+  u64 group_addend[kGroupSlots] = {};
+  alignas(64) TlbEntry tlb[kViews][kTlbEntries];
+  alignas(64) u64 jump_cache[kViews][kJumpCacheEntries];
+};
+inline constexpr usize kContextBase = 128;
+static_assert(offsetof(Context, state) == kContextBase);
+
+// Why translated code came back to the dispatcher.
+enum class ExitKind : u32 {
+  Link,       // a direct jump whose target is not linked yet: exit_info is the exit's number
+  Indirect,   // an indirect jump that missed the jump cache: exit_info is the target RIP
+  Lookup,     // state.rip says where to go on (after an instruction done by the interpreter)
+  Interpret,  // a host fault inside an instruction: the interpreter must execute the one at state.rip
+  Async,      // stopped by kick(): state is complete at state.rip
+};
+
+}  // namespace nacre::soft

@@ -1,0 +1,407 @@
+// Small programs run to their HLT on the interpreter and on the translator: same registers, same memory.
+// The random differential test and the lock-step test cover the instruction set; these cover the engine:
+// links, indirect jumps, shared checks, page crossings, self-modifying code, faults inside blocks.
+#include "engine/soft/soft.hpp"
+
+#include <gtest/gtest.h>
+
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "cpu/host_cpuid.hpp"
+#include "cpu/model.hpp"
+#include "engine/interp/interp_vcpu.hpp"
+#include "host/signals.hpp"
+
+namespace nacre::soft {
+namespace {
+
+constexpr u64 kRamBytes = 16 * kMiB;
+constexpr u64 kCode = 0x10000, kStackTop = 0x80000, kData = 0x100000, kTables = 0x1000;
+
+class QuietPlatform final : public cpu::Platform {
+ public:
+  u64 mmio_read(GuestPhysical, unsigned) override { return ~u64{0}; }
+  void mmio_write(GuestPhysical, unsigned, u64) override {}
+  u32 port_read(u16, unsigned) override { return ~u32{0}; }
+  void port_write(u16, unsigned, u32) override {}
+  bool interrupt_pending() override { return false; }
+  int acknowledge_interrupt() override { return -1; }
+  u8 task_priority() override { return 0; }
+  void set_task_priority(u8) override {}
+  bool msr_read(u32, u64&) override { return false; }
+  bool msr_write(u32, u64) override { return false; }
+  u64 tsc() override { return 0; }
+  u64 random() override { return 4; }
+};
+
+// 64-bit kernel mode, 16 MiB of identity-mapped RAM in 4 KiB pages, IDT whose handlers halt with the vector
+// in R15.
+struct Machine {
+  std::vector<u8> ram = std::vector<u8>(kRamBytes + kPageSize);
+  std::vector<u8> flags = std::vector<u8>(kRamBytes / kPageSize);
+  u8* base = nullptr;
+  memory::AddressSpace space;
+  QuietPlatform platform;
+  std::unique_ptr<cpu::Model> model;
+  std::unique_ptr<engine::Vcpu> vcpu;
+
+  explicit Machine(bool soft) {
+    base = reinterpret_cast<u8*>((reinterpret_cast<u64>(ram.data()) + kPageSize - 1) & ~(kPageSize - 1));
+    EXPECT_TRUE(space.add_ram(GuestPhysical(0), kRamBytes, base, flags.data()).ok());
+    cpu::Model::Options options;
+    model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::NativeCpuid(), options).take());
+    const engine::EngineContext context{space, platform, *model};
+    vcpu = (soft ? make(context) : engine::make_interp(context)).take();
+    set_up();
+  }
+  void put64(u64 at, u64 value) { std::memcpy(base + at, &value, 8); }
+  [[nodiscard]] u64 get64(u64 at) const {
+    u64 value = 0;
+    std::memcpy(&value, base + at, 8);
+    return value;
+  }
+
+  void set_up() {
+    put64(kTables, (kTables + 0x1000) | 3);
+    put64(kTables + 0x1000, (kTables + 0x2000) | 3);
+    for (u64 i = 0; i < kRamBytes / (2 * kMiB); i++) {
+      put64(kTables + 0x2000 + 8 * i, (0x200000 + i * 0x1000) | 3);
+      for (u64 k = 0; k < 512; k++) put64(0x200000 + i * 0x1000 + 8 * k, (i * 2 * kMiB + k * kPageSize) | 3);
+    }
+    // Gates 0 to 31 at 0x6000 lead to "mov r15d, n; hlt" at 0x7000 + 16 n.
+    for (u64 n = 0; n < 32; n++) {
+      const u64 handler = 0x7000 + 16 * n;
+      put64(0x6000 + 16 * n, (handler & 0xffff) | 8 << 16 | u64{0x8e00} << 32);
+      const u8 code[] = {0x41, 0xbf, static_cast<u8>(n), 0, 0, 0, 0xf4};
+      std::memcpy(base + handler, code, sizeof code);
+    }
+    put64(0x5008, 0x00af9b000000ffff);
+    put64(0x5010, 0x00cf93000000ffff);
+    cpu::State& s = vcpu->state();
+    cpu::reset(s, false);
+    s.cr0 = x86::Cr0::PE | x86::Cr0::PG | x86::Cr0::WP | x86::Cr0::NE | x86::Cr0::ET;
+    s.cr4 = x86::Cr4::PAE | x86::Cr4::OSFXSR | x86::Cr4::OSXMMEXCPT;
+    s.efer = x86::Efer::LME | x86::Efer::LMA;
+    s.cr3 = kTables;
+    s.gdtr = {0x5000, 0x17};
+    s.idtr = {0x6000, 0x1ff};
+    s.segment[x86::CS] = {8, 0xa09b, 0xffffffff, 0};
+    for (const auto i : {x86::SS, x86::DS, x86::ES, x86::FS, x86::GS})
+      s.segment[i] = {0x10, 0xc093, 0xffffffff, 0};
+    s.gpr[x86::RSP] = kStackTop;
+    s.rip = kCode;
+  }
+
+  void load(u64 at, const std::vector<u8>& code) { std::memcpy(base + at, code.data(), code.size()); }
+  engine::ExitReason run() {
+    vcpu->state_changed();
+    for (;;) {
+      const engine::Exit exit = vcpu->run();
+      if (exit.reason != engine::ExitReason::Kicked) return exit.reason;
+    }
+  }
+};
+
+// Assembled by the compiler into this program; `code_NAME` to `code_NAME_end`.
+#define GUEST_CODE(name, text)                                                                         \
+  __asm__(".pushsection .rodata\n.globl code_" #name "\ncode_" #name ":\n" text "\n.globl code_" #name \
+          "_end\ncode_" #name "_end:\n.popsection\n");                                                 \
+  extern "C" const u8 code_##name[], code_##name##_end[];                                              \
+  const std::vector<u8> name(code_##name, code_##name##_end);
+
+class Soft : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
+
+  void SetUp() override { stack_.emplace(host::SignalStack::enter().take()); }
+
+  // Runs on both and compares registers and all memory. Returns the translator's machine.
+  std::unique_ptr<Machine> run_both(const std::vector<u8>& code, u64 at = kCode) {
+    Machine interp(false);
+    auto soft = std::make_unique<Machine>(true);
+    for (Machine* m : {&interp, soft.get()}) {
+      m->load(at, code);
+      m->vcpu->state().rip = at;
+      EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+    }
+    const cpu::State& a = interp.vcpu->state();
+    const cpu::State& b = soft->vcpu->state();
+    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
+    EXPECT_EQ(a.rip, b.rip);
+    EXPECT_EQ(a.rflags, b.rflags);
+    // Page tables aside (accessed bits may be set in another order), memory is the same.
+    EXPECT_EQ(std::memcmp(interp.base + kCode, soft->base + kCode, 0x200000 - kCode), 0);
+    EXPECT_EQ(std::memcmp(interp.base + 0x300000, soft->base + 0x300000, kRamBytes - 0x300000), 0);
+    return soft;
+  }
+
+ private:
+  std::optional<host::SignalStack> stack_;
+};
+
+GUEST_CODE(sum_loop, R"(
+  mov $1000000, %ecx
+  xor %eax, %eax
+1: add %rcx, %rax
+  dec %rcx
+  jnz 1b
+  hlt)")
+
+TEST_F(Soft, runs_a_loop) {
+  EXPECT_EQ(run_both(sum_loop)->vcpu->state().gpr[x86::RAX], 500000500000U);
+}
+
+GUEST_CODE(recursion, R"(
+  mov $20, %edi
+  call fib_under_test
+  hlt
+fib_under_test:
+  push %rbx
+  push %r13
+  mov %edi, %ebx
+  cmp $1, %edi
+  mov %edi, %eax
+  jle 1f
+  lea -1(%rbx), %edi
+  call fib_under_test
+  mov %eax, %r13d
+  lea -2(%rbx), %edi
+  call fib_under_test
+  add %r13d, %eax
+1: pop %r13
+  pop %rbx
+  ret)")
+
+TEST_F(Soft, calls_and_returns) {
+  EXPECT_EQ(run_both(recursion)->vcpu->state().gpr[x86::RAX], 6765U);
+}
+
+TEST_F(Soft, calls_across_pages) {
+  run_both(recursion, kCode + 0xff8 - 20);
+}
+
+GUEST_CODE(homeless, R"(
+  mov $0x1122334455667788, %r13
+  mov $0x100000, %r14d
+  mov $3, %r15d
+  mov %r13, (%r14,%r15,8)
+  add (%r14,%r15,8), %r13
+  xchg %r13, 8(%r14)
+  lock xadd %r15, 24(%r14)
+  mov %r13b, %al
+  movzbl %r15b, %edx
+  imul %r13, %r15
+  mov %r15d, %r15d
+  rol $7, %r13w
+  bt $5, %r13
+  cmovc %r15, %r13
+  shld $3, %r14, %r13
+  push %r15
+  pop %r14
+  pushq 24+0x100000
+  pop %rbx
+  andn %r13, %r14, %r15
+  mulx %rbx, %rsi, %rdi
+  hlt)")
+
+TEST_F(Soft, registers_that_live_in_memory) {
+  run_both(homeless);
+}
+
+GUEST_CODE(high_bytes, R"(
+  mov $0x100000, %ebx
+  mov $0x1234, %eax
+  mov %ah, (%rbx)
+  mov (%rbx), %ch
+  add %ah, %ch
+  xchg %al, %ah
+  mov %ah, %dl
+  movzbl %ah, %esi
+  cmp (%rbx), %dh
+  hlt)")
+
+TEST_F(Soft, high_byte_registers) {
+  run_both(high_bytes);
+}
+
+GUEST_CODE(crossing, R"(
+  mov $0x100ff9, %ebx
+  mov $0x0102030405060708, %rax
+  mov %rax, (%rbx)
+  mov 1(%rbx), %rcx
+  mov (%rbx), %rdx
+  movdqu -8(%rbx), %xmm0
+  movdqu %xmm0, 0x1000(%rbx)
+  mov 0x1000(%rbx), %rsi
+  mov $0x80003, %esp
+  push %rax
+  push %rcx
+  push %rdx
+  pop %rdi
+  pop %r8
+  pop %r9
+  hlt)")
+
+TEST_F(Soft, accesses_that_cross_pages) {
+  run_both(crossing);
+}
+
+GUEST_CODE(live_flags, R"(
+  mov $0x100000, %ebx
+  stc
+  mov (%rbx), %rax
+  adc $0, %rax
+  mov %rax, 8(%rbx)
+  mov $0x7fffffff, %eax
+  add $1, %eax
+  mov 0x1000(%rbx), %rcx
+  push %rcx
+  pop %rdx
+  seto %r8b
+  setc %r9b
+  sets %r10b
+  pushf
+  pop %r11
+  hlt)")
+
+TEST_F(Soft, flags_live_through_memory_accesses) {
+  run_both(live_flags);
+}
+
+GUEST_CODE(jump_table, R"(
+  mov $0x100000, %ebx
+  lea 1f(%rip), %rax
+  mov %rax, (%rbx)
+  lea 2f(%rip), %rax
+  mov %rax, 8(%rbx)
+  lea 3f(%rip), %rax
+  mov %rax, 16(%rbx)
+  xor %esi, %esi
+  mov $3000, %ecx
+4: mov %ecx, %eax
+  xor %edx, %edx
+  mov $3, %edi
+  div %edi
+  jmp *(%rbx,%rdx,8)
+1: add $1, %rsi
+  jmp 5f
+2: add $100, %rsi
+  jmp 5f
+3: add $10000, %rsi
+  lea 5f(%rip), %rax
+  jmp *%rax
+5: dec %ecx
+  jnz 4b
+  hlt)")
+
+TEST_F(Soft, indirect_jumps) {
+  EXPECT_EQ(run_both(jump_table)->vcpu->state().gpr[x86::RSI], 1000U * 10101);
+}
+
+GUEST_CODE(self_modifying, R"(
+  lea 2f(%rip), %rbx
+  mov $100, %ecx
+  xor %eax, %eax
+1: call 2f
+  incb 2(%rbx)
+  dec %ecx
+  jnz 1b
+  hlt
+2: .byte 0x66, 0x05, 0x01, 0x00
+  ret)")
+
+TEST_F(Soft, self_modifying_code) {
+  EXPECT_EQ(run_both(self_modifying)->vcpu->state().gpr[x86::RAX] & 0xffff, 5050U);
+}
+
+GUEST_CODE(divide, R"(
+  mov $0x8000000000000000, %rax
+  cqo
+  mov $-1, %rcx
+  mov $77, %r13d
+  idiv %rcx
+  hlt)")
+
+TEST_F(Soft, division_overflow_is_the_guests_fault) {
+  EXPECT_EQ(run_both(divide)->vcpu->state().gpr[x86::R15], 0U);
+}
+
+GUEST_CODE(page_fault, R"(
+  mov $0x40000000, %rbx
+  mov $5, %eax
+  push %rax
+  mov 8(%rbx), %rcx
+  hlt)")
+
+TEST_F(Soft, page_faults_are_precise) {
+  const auto machine = run_both(page_fault);
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::R15], 14U);
+  EXPECT_EQ(machine->vcpu->state().cr2, 0x40000008U);
+}
+
+GUEST_CODE(non_canonical_stack, R"(
+  mov $0x8000000000000010, %rsp
+  push %rax
+  hlt)")
+
+TEST_F(Soft, non_canonical_stack_is_a_triple_fault) {
+  for (const bool soft : {false, true}) {
+    Machine machine(soft);
+    machine.load(kCode, non_canonical_stack);
+    EXPECT_EQ(machine.run(), engine::ExitReason::Shutdown);
+  }
+}
+
+GUEST_CODE(vector_code, R"(
+  mov $0x100000, %ebx
+  movl $0x3fc00000, (%rbx)
+  movss (%rbx), %xmm0
+  addss %xmm0, %xmm0
+  movss %xmm0, 4(%rbx)
+  cvttss2si %xmm0, %eax
+  pcmpeqd %xmm1, %xmm1
+  movmskps %xmm1, %ecx
+  fld1
+  fadd %st(0), %st(0)
+  fistpl 8(%rbx)
+  movups %xmm1, 13(%rbx)
+  hlt)")
+
+TEST_F(Soft, vector_and_x87) {
+  EXPECT_EQ(run_both(vector_code)->vcpu->state().gpr[x86::RAX], 3U);
+}
+
+GUEST_CODE(endless, R"(
+1: add $1, %rax
+  push %rax
+  pop %rbx
+  mov %rbx, 0x100000
+  jmp 1b)")
+
+TEST_F(Soft, kicks_stop_an_endless_loop_with_the_state_whole) {
+  Machine machine(true);
+  machine.load(kCode, endless);
+  machine.vcpu->state_changed();
+  for (int i = 0; i < 200; i++) {
+    std::thread kicker([&] {
+      std::this_thread::sleep_for(std::chrono::microseconds(50 + i));
+      machine.vcpu->kick();
+    });
+    EXPECT_EQ(machine.vcpu->run().reason, engine::ExitReason::Kicked);
+    kicker.join();
+    const cpu::State& s = machine.vcpu->state();
+    // RBX and memory trail RAX by at most the instruction they are about to take it over in.
+    EXPECT_LE(s.gpr[x86::RAX] - s.gpr[x86::RBX], 1U);
+    EXPECT_LE(s.gpr[x86::RBX] - machine.get64(0x100000), 1U);
+    EXPECT_TRUE(s.gpr[x86::RSP] == kStackTop || s.gpr[x86::RSP] == kStackTop - 8);
+    EXPECT_GE(s.rip, kCode);
+    EXPECT_LT(s.rip, kCode + endless.size());
+  }
+  EXPECT_GT(machine.vcpu->state().gpr[x86::RAX], 1000U);
+}
+
+}  // namespace
+}  // namespace nacre::soft

@@ -1,0 +1,44 @@
+// The fixed routines of the code cache: the way in, the ways out, and the calls of C++ helpers from
+// translated code. Emitted once, at the cache's start.
+#pragma once
+
+#include "engine/soft/emitter.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace nacre::soft {
+
+// What a helper tells its stub. The values are compared in emitted code.
+enum class HelperResult : u32 {
+  Again = 0,  // go back to where the call came from
+  Past = 1,   // … 5 bytes further: the interpreter has done the instruction
+  Leave = 2,  // back to the dispatcher; Context::exit_kind says why
+};
+
+// Called with the vCPU's state complete in Context but for vector state.
+using FillHelper = HelperResult (*)(Context*, u64 linear, u64 note);  // note: InterpretNote
+using InterpretHelper = HelperResult (*)(Context*, u64 note);
+
+// What emitted code tells a helper about the instruction.
+struct InterpretNote {
+  static constexpr u32 length_mask = 0xff;     // bytes; 0: always leave
+  static constexpr u32 needs_vector = 1 << 8;  // it reads or writes vector or x87 state
+};
+
+// What fill_group is told besides.
+struct GroupNote {
+  static constexpr u32 write = 1 << 9;
+  static constexpr u32 stack = 1 << 10;
+  static constexpr unsigned window_shift = 16;
+};
+
+struct Entries {
+  void (*enter)(Context*) = nullptr;  // runs from Context::enter_target until something leaves
+  u64 async = 0;                      // state.rip is set: leave (jumped to by the signal handler)
+  u64 fault = 0;                      // the same, and the interpreter must run the instruction
+  usize bytes = 0;                    // how much of the cache the stubs take
+};
+
+Entries emit_stubs(Emitter& emitter, Stubs& stubs, FillHelper fill_read, FillHelper fill_write,
+                   FillHelper fill_group, InterpretHelper interpret);
+
+}  // namespace nacre::soft

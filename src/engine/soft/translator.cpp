@@ -1,0 +1,246 @@
+#include "engine/soft/translator.hpp"
+#include "engine/soft/stubs.hpp"
+
+namespace nacre::soft {
+
+using x86::Class;
+using x86::Instruction;
+using x86::Operation;
+using x86::Rflags;
+
+namespace {
+
+constexpr unsigned kMaxInstructions = 48;
+// How many conditional branches a block goes on behind. More means longer straight code and
+// fewer links, but more guest code translated twice.
+constexpr unsigned kMaxContinuations = 3;
+
+bool is_unconditional_end(const Instruction& insn) {
+  switch (insn.info->kind) {
+    case Class::Jump:
+    case Class::Call:
+    case Class::Return:
+    case Class::FarBranch:
+    case Class::SystemCall:
+    case Class::Invalid:
+      return true;
+    default:
+      return insn.info->operation == Operation::Hlt ||
+             (insn.info->attributes & x86::OpcodeAttribute::ends_block) != 0;
+  }
+}
+
+}  // namespace
+
+u32 interpret_note(const Instruction& insn) {
+  if (insn.info == nullptr) return InterpretNote::needs_vector;
+  switch (insn.info->kind) {
+    case Class::Jump:
+    case Class::Call:
+    case Class::Return:
+      return 0;
+    case Class::X87:
+    case Class::Sse:
+    case Class::Avx:
+    case Class::Invalid:
+      return insn.length | InterpretNote::needs_vector;
+    case Class::System:
+      break;
+    default:
+      return insn.length;
+  }
+  switch (insn.info->operation) {
+    case Operation::Fxsave:
+    case Operation::Fxrstor:
+    case Operation::Xsave:
+    case Operation::Xsaveopt:
+    case Operation::Xsavec:
+    case Operation::Xsaves:
+    case Operation::Xrstor:
+    case Operation::Xrstors:
+    case Operation::Ldmxcsr:
+    case Operation::Stmxcsr:
+    case Operation::Fwait:
+    case Operation::Fldenv:
+    case Operation::Fnstenv:
+    case Operation::Fnsave:
+    case Operation::Frstor:
+    case Operation::X87:
+    case Operation::Mmx:
+    case Operation::Vector:
+    case Operation::Emms:
+    case Operation::Maskmov:
+    case Operation::Vzeroupper:
+    case Operation::Vzeroall:
+    case Operation::Xsetbv:
+      return insn.length | InterpretNote::needs_vector;
+    default:
+      return insn.length;
+  }
+}
+
+bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
+  input_ = input;
+  cells_used_ = 0;
+  e_ = &emitter;
+  mode_ = input.mode;
+  linear_ = input.linear;
+  ended_ = false;
+  items_.clear();
+  infos_.clear();
+  exits_.clear();
+  colds_.clear();
+
+  decode_block(input);
+  find_live_flags();
+  find_groups();
+  addend_in_r15_ = kNone;
+  infos_.reserve(2 * items_.size() + 2);
+  for (u32 i = 0; i < items_.size() && !ended_; i++) translate_item(i);
+  if (!ended_) direct_exit(linear_ + guest_bytes_);
+  hot_bytes_ = e_->size();
+  emit_cold();
+  emit_exit_stubs();
+  return !e_->overflowed() && e_->size() < 0xffff;
+}
+
+void Translator::decode_block(const TranslationInput& input) {
+  usize at = 0;
+  unsigned continuations = 0;
+  while (items_.size() < kMaxInstructions) {
+    Item item{};
+    const x86::DecodeStatus status =
+        x86::decode(input.bytes + at, input.available - at, x86::CodeSize::Bits64, item.insn);
+    // An instruction that runs over the page's end begins its own block, done by the interpreter.
+    if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) break;
+    item.rip = input.linear + at;
+    if (status == x86::DecodeStatus::NeedMoreBytes || status == x86::DecodeStatus::TooLong) {
+      item.insn = Instruction{};
+      item.insn.length = 0;
+      items_.push_back(item);
+      at = input.available;
+      break;
+    }
+    items_.push_back(item);
+    at += item.insn.length;
+    const Class kind = item.insn.info->kind;
+    if (is_unconditional_end(item.insn)) break;
+    if (kind == Class::JumpIf && ++continuations > kMaxContinuations) break;
+    if (at >= input.available) break;
+  }
+  guest_bytes_ = at;
+}
+
+void Translator::find_live_flags() {
+  u32 live = Rflags::arithmetic;  // whoever comes next may read them all
+  for (usize i = items_.size(); i-- > 0;) {
+    Item& item = items_[i];
+    const Instruction& insn = item.insn;
+    if (insn.info == nullptr) {
+      live = Rflags::arithmetic;
+      item.live_flags = live;
+      continue;
+    }
+    switch (insn.info->kind) {
+      case Class::Plain:
+      case Class::X87:
+      case Class::Sse:
+      case Class::Avx: {
+        u32 written = insn.info->flags_written;
+        // A count of zero leaves flags alone; only an immediate count is known.
+        if ((insn.info->attributes & x86::OpcodeAttribute::flags_depend_on_count) != 0 &&
+            (insn.immediate_size == 0 || (insn.immediate & (insn.w ? 63 : 31)) == 0)) {
+          const bool by_one = insn.opcode == 0xd0 || insn.opcode == 0xd1;
+          if (!(insn.map == x86::Map::Primary && by_one)) written = 0;
+        }
+        live = (live & ~written) | x86::flags_tested(insn);
+        break;
+      }
+      case Class::System:
+        // Those done inline change no arithmetic flag and read none.
+        if (is_inline_system(insn, view())) break;
+        live = Rflags::arithmetic;
+        break;
+      case Class::Stack:
+        if (insn.info->operation == Operation::Push || insn.info->operation == Operation::Pop ||
+            insn.info->operation == Operation::Leave) {
+          break;
+        }
+        live = Rflags::arithmetic;
+        break;
+      default:
+        live = Rflags::arithmetic;
+    }
+    item.live_flags = live & Rflags::arithmetic;
+  }
+}
+
+bool Translator::unit_available(const Instruction& insn) const {
+  switch (insn.info->kind) {
+    case Class::X87:
+      return (mode_ & Mode::x87) != 0;
+    case Class::Sse:
+      return (mode_ & Mode::sse) != 0;
+    case Class::Avx:
+      return (mode_ & (insn.encoding == x86::Encoding::Evex ? Mode::avx512 : Mode::avx)) != 0;
+    default:
+      return true;
+  }
+}
+
+void Translator::translate_item(u32 index) {
+  const Item& item = items_[index];
+  infos_.push_back({});
+  current_ = &infos_.back();
+  current_->guest_offset = static_cast<u16>(item.rip - linear_);
+  current_->start = offset16();
+  commit();
+  bool done = false;
+  if (item.insn.info != nullptr) {
+    switch (item.insn.info->kind) {
+      case Class::Plain:
+      case Class::X87:
+      case Class::Sse:
+      case Class::Avx:
+        done = unit_available(item.insn) && translate_plain(item);
+        break;
+      case Class::Stack:
+        done = translate_stack(item);
+        break;
+      case Class::Jump:
+      case Class::JumpIf:
+      case Class::Call:
+      case Class::Return:
+        done = translate_branch(item);
+        break;
+      default:
+        done = translate_special(item);
+    }
+  }
+  if (!done) interpret(item);
+}
+
+void Translator::set_rip(u64 rip) {
+  const HostMemory slot = HostMemory::context(offsetof(Context, state) + offsetof(cpu::State, rip));
+  if (fits_i32(rip)) {
+    e_->store_imm32(slot, static_cast<i32>(rip));
+  } else {
+    e_->mov_imm(x86::R15, rip);
+    e_->store(slot, x86::R15);
+  }
+}
+
+void Translator::interpret(const Item& item) {
+  commit();
+  addend_in_r15_ = kNone;
+  set_rip(item.rip);
+  e_->mov_imm(x86::R14, interpret_note(item.insn));
+  e_->call_to(stubs_.interpret);
+  // The stub leaves by itself when the instruction did not simply go on behind itself.
+  if (item.insn.info == nullptr || is_unconditional_end(item.insn)) {
+    e_->jmp_to(stubs_.lookup);
+    ended_ = true;
+  }
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,184 @@
+// Translator: guest bytes in, host code out. Knows nothing of where blocks are kept or linked; the
+// runtime (soft_vcpu) gives it memory and takes the result. docs/soft-engine.md explains the register
+// plan, the memory check and flag safety.
+#pragma once
+
+#include <optional>
+#include <vector>
+
+#include "engine/soft/block.hpp"
+#include "engine/soft/context.hpp"
+#include "engine/soft/emitter.hpp"
+#include "x86/instruction.hpp"
+#include "x86/operation.hpp"
+
+namespace nacre::soft {
+
+// Addresses in the code cache of the routines that translated code calls.
+struct Stubs {
+  u64 fill_read = 0;  // R14 = linear address; returns to the next instruction to retry, 5 bytes on when done
+  u64 fill_write = 0;
+  u64 fill_group = 0;  // R14 = low end of the window; returns to the next instruction to retry
+  u64 interpret = 0;   // runs the instruction at state.rip; returns, or leaves to the dispatcher
+  u64 link = 0;        // exit_info = exit number
+  u64 indirect = 0;    // R14 = target RIP
+  u64 lookup = 0;      // state.rip = target RIP
+};
+
+struct TranslationInput {
+  const u8* bytes = nullptr;  // the guest's code, from `linear` to the end of its page
+  usize available = 0;
+  u64 linear = 0;
+  u32 mode = 0;
+  bool grouping = true;      // let accesses share checks
+  ExitIndex first_exit = 0;  // number of the first exit
+  u32 first_cell = 0;        // number and address of the first link cell; the others follow
+  u64 first_cell_address = 0;
+};
+
+struct PlannedExit {
+  u64 target = 0;
+  u32 site = 0;  // offset in the block of the rel32 (or RIP-relative disp32)
+  u32 stub = 0;  // offset in the block
+  bool is_cell = false;
+  u32 cell = 0;
+};
+
+// The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
+u8 host_register(u8 guest);
+
+// Offsets in Context.
+usize tlb_offset(View view, usize member);
+usize stack_page_offset(View view, usize member);
+
+// Of a plain instruction: whether it cannot be copied all the same, and the guest GPRs it writes.
+bool needs_interpreter(const x86::Instruction& insn);
+// System instructions that are translated (translator_special.cpp) and neither read nor leave changed
+// arithmetic flags.
+bool is_inline_system(const x86::Instruction& insn, View view);
+u16 written_registers(const x86::Instruction& insn);
+inline bool info_is(const x86::Instruction& insn, x86::Operation operation) {
+  return insn.info->operation == operation;
+}
+
+// What the helpers are told about an instruction: InterpretNote bits.
+u32 interpret_note(const x86::Instruction& insn);
+
+class Translator {
+ public:
+  explicit Translator(const Stubs& stubs) : stubs_(stubs) {}
+
+  // Translates one block into `emitter`. After it: instructions(), exits(), cells_used(), hot_bytes(),
+  // guest_bytes(). False when the buffer was too small.
+  bool translate(const TranslationInput& input, Emitter& emitter);
+
+  [[nodiscard]] const std::vector<InstructionInfo>& instructions() const { return infos_; }
+  [[nodiscard]] const std::vector<PlannedExit>& exits() const { return exits_; }
+  [[nodiscard]] u32 cells_used() const { return cells_used_; }
+  [[nodiscard]] usize hot_bytes() const { return hot_bytes_; }
+  [[nodiscard]] usize guest_bytes() const { return guest_bytes_; }
+
+  // Whether somebody may read flags that were set before the block.
+  [[nodiscard]] bool flags_live_at_entry() const { return items_[0].live_flags != 0; }
+
+  // Emits "if R14 is not `rip` go to `mismatch`"; uses R15, and flags unless they are live.
+  static void verify_target(Emitter& emitter, u64 rip, bool flags_live, u64 mismatch);
+
+ private:
+  struct Item {
+    x86::Instruction insn;
+    u64 rip;
+    u32 live_flags;   // Rflags bits somebody may still read, before the instruction
+    u32 group;        // kNone, or the group its memory access belongs to
+    i32 stack_delta;  // RSP before it, minus RSP when RSP was last set to something unknown
+  };
+  // One memory check whose miss path is still to be emitted.
+  struct Cold {
+    usize from;   // offset of the jump's rel32
+    usize retry;  // offset to start again at
+    u32 item;
+    bool write;
+    bool fragile;  // RCX is borrowed
+    bool group = false;
+    bool stack = false;
+    u32 window = 0;  // of a group: bytes
+  };
+
+  void decode_block(const TranslationInput& input);
+  void find_live_flags();
+  void translate_item(u32 index);
+  bool translate_plain(const Item& item);
+  bool translate_stack(const Item& item);
+  bool translate_branch(const Item& item);
+  bool translate_special(const Item& item);
+  bool translate_bit_string(const Item& item);
+  void exit_to_view(View view, u64 target);
+  void mask_memory(const HostMemory& memory, u64 mask_offset);
+  void interpret(const Item& item);
+
+  // Groups.
+  struct GroupAccess {
+    u8 base;
+    i32 offset;  // from the base register's value
+    unsigned bytes;
+    bool write;
+  };
+  struct Group {
+    u8 base;
+    u32 version;    // how often the base had been changed
+    i64 low, high;  // window, from the base's value when that version began
+    bool write;
+    u32 count;
+    bool checked;
+  };
+  [[nodiscard]] std::optional<GroupAccess> group_access_of(const Item& item) const;
+  void find_groups();
+  HostMemory group_operand(const Item& item);
+  void check_tag(Cold& cold, bool flags_live);
+
+  // Addresses and checks.
+  bool address(const x86::Instruction& insn, u64 next_rip);
+  void check(bool write, unsigned bytes, const Item& item, usize retry);
+  void set_rip(u64 rip);
+  void load_guest(Gpr to, u8 guest);
+  void store_guest(u8 guest, Gpr from);
+  void commit() { current_->commit = offset16(); }
+
+  // Instruction rewriting.
+  struct Fields {
+    u8 reg, rm, vvvv, opcode_reg;
+  };
+  void encode(const x86::Instruction& insn, const Fields& fields, const HostMemory* memory);
+
+  // Control flow.
+  HostMemory push_slot(const Item& item);
+  HostMemory pop_slot(const Item& item);
+  void push_return_address(const HostMemory& slot, u64 next);
+  void direct_exit(u64 target);  // jmp
+  void direct_exit_if(u8 condition, u64 target);
+  void jump_indirect(bool restartable);
+  void emit_cold();
+  void emit_exit_stubs();
+  u64 next_cell(PlannedExit& exit);
+  [[nodiscard]] View view() const { return static_cast<View>(mode_ & Mode::view_mask); }
+  [[nodiscard]] u16 offset16() const { return static_cast<u16>(e_->size()); }
+  [[nodiscard]] bool unit_available(const x86::Instruction& insn) const;
+
+  const Stubs& stubs_;
+  TranslationInput input_;
+  u32 cells_used_ = 0;
+  Emitter* e_ = nullptr;
+  u32 mode_ = 0;
+  u64 linear_ = 0;
+  bool ended_ = false;
+  InstructionInfo* current_ = nullptr;
+  usize hot_bytes_ = 0, guest_bytes_ = 0;
+  std::vector<Item> items_;
+  std::vector<InstructionInfo> infos_;
+  std::vector<PlannedExit> exits_;
+  std::vector<Cold> colds_;
+  std::vector<Group> groups_;
+  u32 addend_in_r15_ = kNone;  // the group whose addend R15 holds between instructions
+};
+
+}  // namespace nacre::soft

@@ -1,0 +1,281 @@
+// Control flow and the stack. docs/soft-engine.md, "Jumps, calls and returns".
+#include "engine/soft/translator.hpp"
+
+namespace nacre::soft {
+
+using x86::Class;
+using x86::Gpr;
+using x86::Instruction;
+using x86::kNoRegister;
+using x86::Operation;
+using x86::R13;
+using x86::R14;
+using x86::R15;
+using x86::RBP;
+using x86::RCX;
+
+namespace {
+constexpr Gpr kGuestRsp = R13;
+}
+
+void Translator::verify_target(Emitter& emitter, u64 rip, bool flags_live, u64 mismatch) {
+  if (!flags_live) {
+    if (fits_i32(rip)) {
+      emitter.cmp_imm(R14, static_cast<i32>(rip));
+    } else {
+      emitter.mov_imm(R15, rip);
+      emitter.cmp(R14, R15);
+    }
+    emitter.jcc_to(0x5, mismatch);
+    return;
+  }
+  // Flag-free: RCX is put aside in R15 for JRCXZ.
+  emitter.mov(R15, RCX);
+  const u64 negated = u64{0} - rip;
+  if (fits_i32(negated)) {
+    emitter.lea(RCX, HostMemory::at(R14, static_cast<i32>(negated)));
+  } else {
+    emitter.mov_imm(RCX, negated);
+    emitter.lea(RCX, HostMemory::sum(RCX, R14));
+  }
+  const usize match = emitter.jrcxz();
+  emitter.mov(RCX, R15);
+  emitter.jmp_to(mismatch);
+  emitter.patch8(match, emitter.size());
+  emitter.mov(RCX, R15);
+}
+
+u64 Translator::next_cell(PlannedExit& exit) {
+  exit.cell = input_.first_cell + cells_used_;
+  return input_.first_cell_address + sizeof(u64) * cells_used_++;
+}
+
+void Translator::direct_exit(u64 target) {
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
+  if (exit.is_cell) {
+    e_->jmp_rip(next_cell(exit));
+  } else {
+    exit.site = static_cast<u32>(e_->jmp());
+  }
+  exits_.push_back(exit);
+  ended_ = true;
+}
+
+void Translator::direct_exit_if(u8 condition, u64 target) {
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
+  if (exit.is_cell) {
+    // jncc over; jmp [cell]
+    e_->bytes({static_cast<u8>(0x70 | (condition ^ 1)), 6});
+    e_->jmp_rip(next_cell(exit));
+  } else {
+    exit.site = static_cast<u32>(e_->jcc(condition));
+  }
+  exits_.push_back(exit);
+}
+
+void Translator::emit_exit_stubs() {
+  for (usize i = 0; i < exits_.size(); i++) {
+    PlannedExit& exit = exits_[i];
+    exit.stub = static_cast<u32>(e_->size());
+    if (!exit.is_cell) e_->patch32(exit.site, exit.stub);
+    e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)),
+                    static_cast<i32>(input_.first_exit + i));
+    e_->jmp_to(stubs_.link);
+  }
+}
+
+// R14 = target. The block there checks that it was meant. `restartable`: nothing of the instruction has
+// been done yet.
+void Translator::jump_indirect(bool restartable) {
+  e_->movzx16(R15, R14);
+  if (restartable) commit();
+  e_->jmp_memory(HostMemory::context_indexed(
+      offsetof(Context, jump_cache) + static_cast<usize>(view()) * kJumpCacheEntries * sizeof(u64), R15, 3));
+  ended_ = true;
+}
+
+// Where a push stores, checked. R14 and R15 are in use after it.
+HostMemory Translator::push_slot(const Item& item) {
+  if (item.group != kNone) return group_operand(item);
+  const usize retry = e_->size();
+  e_->lea(R14, HostMemory::at(kGuestRsp, -8));
+  check(true, 8, item, retry);
+  return HostMemory::sum(R14, R15);
+}
+
+// Where a pop loads from, checked.
+HostMemory Translator::pop_slot(const Item& item) {
+  if (item.group != kNone) return group_operand(item);
+  const usize retry = e_->size();
+  e_->mov(R14, kGuestRsp);
+  check(false, 8, item, retry);
+  return HostMemory::sum(R14, R15);
+}
+
+void Translator::push_return_address(const HostMemory& slot, u64 next) {
+  if (fits_i32(next)) {
+    e_->store_imm32(slot, static_cast<i32>(next));
+  } else {
+    e_->lea(R14, slot);
+    e_->mov_imm(R15, next);
+    e_->store(HostMemory::at(R14), R15);
+  }
+  // Storing again would store the same: restartable up to here.
+  commit();
+  e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+}
+
+bool Translator::translate_stack(const Item& item) {
+  const Instruction& insn = item.insn;
+  const x86::OpcodeInfo& info = *insn.info;
+  if (insn.operand_size_prefix || insn.address_size != 8) return false;
+  const x86::Operand& operand = info.operands[0];
+  const usize retry = e_->size();
+  if (info.operation == Operation::Push) {
+    if (operand.kind == x86::OperandKind::Immediate) {
+      const HostMemory slot = push_slot(item);
+      e_->store_imm32(slot, static_cast<i32>(insn.immediate));
+    } else if (operand.kind == x86::OperandKind::GprOpcode ||
+               (operand.kind == x86::OperandKind::GprRm && !insn.is_memory)) {
+      const u8 guest = operand.kind == x86::OperandKind::GprOpcode
+                           ? static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3))
+                           : insn.rm;
+      const HostMemory slot = push_slot(item);
+      if (host_register(guest) != kNoRegister) {
+        e_->store(slot, static_cast<Gpr>(host_register(guest)));
+      } else if (slot.base != R14) {
+        load_guest(R14, guest);
+        e_->store(slot, R14);
+      } else {
+        e_->lea(R14, slot);
+        load_guest(R15, guest);
+        e_->store(HostMemory::at(R14), R15);
+      }
+    } else if (operand.kind == x86::OperandKind::GprRm) {
+      if (!address(insn, item.rip + insn.length)) return false;
+      check(false, 8, item, retry);
+      e_->load(R14, HostMemory::sum(R14, R15));
+      e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
+      e_->lea(R14, push_slot(item));
+      e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
+      e_->store(HostMemory::at(R14), R15);
+    } else {
+      return false;
+    }
+    // Storing again would store the same: still restartable up to here.
+    commit();
+    e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+    return true;
+  }
+  if (info.operation == Operation::Pop) {
+    u8 guest = 0;
+    if (operand.kind == x86::OperandKind::GprOpcode) {
+      guest = static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3));
+    } else if (operand.kind == x86::OperandKind::GprRm && !insn.is_memory) {
+      guest = insn.rm;
+    } else {
+      return false;
+    }
+    if (guest == x86::RSP) return false;
+    const HostMemory slot = pop_slot(item);
+    if (host_register(guest) == kNoRegister) {
+      e_->load(R14, slot);
+      commit();
+      store_guest(guest, R14);
+    } else {
+      commit();
+      e_->load(static_cast<Gpr>(host_register(guest)), slot);
+    }
+    e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8));
+    return true;
+  }
+  if (info.operation == Operation::Leave) {
+    e_->mov(R14, RBP);
+    check(false, 8, item, retry);
+    e_->load(R14, HostMemory::sum(R14, R15));
+    commit();
+    e_->lea(kGuestRsp, HostMemory::at(RBP, 8));
+    e_->mov(RBP, R14);
+    return true;
+  }
+  return false;
+}
+
+bool Translator::translate_branch(const Item& item) {
+  const Instruction& insn = item.insn;
+  const u64 next = item.rip + insn.length;
+  const u64 target = next + insn.immediate;
+  const bool relative = insn.info->operands[0].kind == x86::OperandKind::Relative;
+  if (insn.operand_size_prefix) return false;  // processors differ about it
+  const usize retry = e_->size();
+  switch (insn.info->operation) {
+    case Operation::Jmp:
+      if (relative) {
+        direct_exit(target);
+        return true;
+      }
+      if (insn.is_memory) {
+        if (!address(insn, next)) return false;
+        check(false, 8, item, retry);
+        e_->load(R14, HostMemory::sum(R14, R15));
+      } else {
+        load_guest(R14, insn.rm);
+      }
+      jump_indirect(true);
+      return true;
+    case Operation::Jcc:
+      commit();
+      direct_exit_if(insn.opcode & 15, target);
+      break;
+    case Operation::Jrcxz:
+    case Operation::Loop:
+    case Operation::Loope:
+    case Operation::Loopne: {
+      if (insn.address_size != 8) return false;
+      commit();
+      // op +2; jmp not_taken; taken: jmp target; not_taken:
+      e_->bytes({insn.opcode, 2, 0xeb, 5});
+      const bool was_ended = ended_;
+      const usize before = e_->size();
+      direct_exit(target);
+      ended_ = was_ended;
+      const usize distance = e_->size() - before;
+      if (distance == 6) e_->byte(0x90);
+      // Fix the distance of the short jump over the exit (5 for rel32, 7 for a cell with its padding).
+      e_->patch8(before - 1, e_->size());
+      break;
+    }
+    case Operation::Call:
+      if (relative) {
+        push_return_address(push_slot(item), next);
+        direct_exit(target);
+      } else {
+        if (insn.is_memory) {
+          if (!address(insn, next)) return false;
+          check(false, 8, item, retry);
+          e_->load(R14, HostMemory::sum(R14, R15));
+        } else {
+          load_guest(R14, insn.rm);
+        }
+        e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
+        push_return_address(push_slot(item), next);
+        e_->load(R14, HostMemory::context(offsetof(Context, spill_value)));
+        jump_indirect(false);
+      }
+      return true;
+    case Operation::Ret:
+      e_->load(R14, pop_slot(item));
+      commit();
+      e_->lea(kGuestRsp,
+              HostMemory::at(kGuestRsp,
+                             8 + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0)));
+      jump_indirect(false);
+      return true;
+    default:
+      return false;
+  }
+  // Conditional branches: the block may go on behind them.
+  return true;
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,197 @@
+// Groups: accesses of one block off the same unchanged base register, close together, share one check.
+// docs/soft-engine.md, "Shared checks".
+#include "engine/soft/translator.hpp"
+
+namespace nacre::soft {
+
+using x86::Access;
+using x86::Class;
+using x86::Gpr;
+using x86::Instruction;
+using x86::kNoRegister;
+using x86::Operation;
+using x86::R14;
+using x86::R15;
+using x86::RSP;
+
+namespace {
+
+constexpr i64 kLargestWindow = 512;  // bytes that one check may cover
+
+bool is_plain(const Instruction& insn) {
+  switch (insn.info->kind) {
+    case Class::Plain:
+    case Class::X87:
+    case Class::Sse:
+    case Class::Avx:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+// What the instruction accesses, when that is base + constant and so may share a check.
+std::optional<Translator::GroupAccess> Translator::group_access_of(const Item& item) const {
+  const Instruction& insn = item.insn;
+  const x86::Operand& first = insn.info->operands[0];
+  if (insn.info->kind == Class::Stack || insn.info->kind == Class::Call || insn.info->kind == Class::Return) {
+    if (insn.operand_size_prefix || insn.address_size != 8) return std::nullopt;
+    switch (insn.info->operation) {
+      case Operation::Push:
+        if (insn.is_memory || first.kind == x86::OperandKind::SegmentFixed) return std::nullopt;
+        return GroupAccess{RSP, -8, 8, true};
+      case Operation::Pop:
+        if (insn.is_memory || first.kind == x86::OperandKind::SegmentFixed) return std::nullopt;
+        return GroupAccess{RSP, 0, 8, false};
+      case Operation::Call:
+        if (insn.is_memory) return std::nullopt;
+        return GroupAccess{RSP, -8, 8, true};
+      case Operation::Ret:
+        return GroupAccess{RSP, 0, 8, false};
+      default:
+        return std::nullopt;
+    }
+  }
+  if (!is_plain(insn) || !unit_available(insn) || needs_interpreter(insn)) return std::nullopt;
+  const x86::Operand* memory = x86::memory_operand(insn);
+  if (memory == nullptr || memory->access == Access::Address || !insn.is_memory) return std::nullopt;
+  if (insn.index != kNoRegister || insn.base == kNoRegister || insn.base == x86::kRipBase)
+    return std::nullopt;
+  if (insn.address_size != 8 || insn.segment == x86::FS || insn.segment == x86::GS) return std::nullopt;
+  const unsigned bytes = x86::operand_bytes(insn, memory->width);
+  if (bytes == 0 || bytes > 64 || insn.displacement > (1 << 20) || insn.displacement < -(1 << 20))
+    return std::nullopt;
+  return GroupAccess{insn.base, static_cast<i32>(insn.displacement), bytes,
+                     memory->access == Access::Write || memory->access == Access::ReadWrite};
+}
+
+void Translator::find_groups() {
+  groups_.clear();
+  u32 version[16] = {};
+  i64 stack_delta = 0;  // RSP now, minus RSP when its version began
+  const auto changed = [&](u8 guest) {
+    version[guest & 15]++;
+    if (guest == RSP) stack_delta = 0;
+  };
+  for (Item& item : items_) {
+    item.group = kNone;
+    if (item.insn.info == nullptr) break;
+    const Instruction& insn = item.insn;
+    item.stack_delta = static_cast<i32>(stack_delta);
+    if (input_.grouping) {
+      if (const auto access = group_access_of(item)) {
+        const i64 low = access->offset + (access->base == RSP ? stack_delta : 0);
+        const i64 high = low + access->bytes;
+        for (u32 g = 0; g < groups_.size(); g++) {
+          Group& group = groups_[g];
+          if (group.base != access->base || group.version != version[access->base]) continue;
+          const i64 new_low = low < group.low ? low : group.low;
+          const i64 new_high = high > group.high ? high : group.high;
+          if (new_high - new_low > kLargestWindow) continue;
+          group.low = new_low;
+          group.high = new_high;
+          group.write |= access->write;
+          group.count++;
+          item.group = g;
+          break;
+        }
+        if (item.group == kNone && groups_.size() < kGroupSlots) {
+          item.group = static_cast<u32>(groups_.size());
+          groups_.push_back({access->base, version[access->base], low, high, access->write, 1, false});
+        }
+      }
+    }
+    // What it changes.
+    switch (insn.info->kind) {
+      case Class::Plain:
+      case Class::X87:
+      case Class::Sse:
+      case Class::Avx: {
+        const x86::OpcodeInfo& info = *insn.info;
+        const bool on_stack_pointer = insn.has_modrm && !insn.is_memory && insn.rm == RSP && insn.w;
+        if ((info.operation == Operation::Add || info.operation == Operation::Sub) && on_stack_pointer &&
+            insn.immediate_size != 0) {
+          const i64 amount = static_cast<i64>(insn.immediate);
+          if (amount > -(1 << 20) && amount < (1 << 20)) {
+            stack_delta += info.operation == Operation::Add ? amount : -amount;
+            break;
+          }
+        }
+        if (info.operation == Operation::Lea && insn.reg == RSP && insn.base == RSP &&
+            insn.index == kNoRegister && insn.w && insn.address_size == 8 && insn.displacement > -(1 << 20) &&
+            insn.displacement < (1 << 20)) {
+          stack_delta += insn.displacement;
+          break;
+        }
+        const u16 written = written_registers(insn);
+        for (u8 r = 0; r < 16; r++) {
+          if ((written >> r & 1) != 0) changed(r);
+        }
+        break;
+      }
+      case Class::Stack:
+        if (item.group != kNone && info_is(insn, Operation::Push)) {
+          stack_delta -= 8;
+          break;
+        }
+        if (item.group != kNone && info_is(insn, Operation::Pop)) {
+          stack_delta += 8;
+          const u8 guest =
+              insn.has_modrm ? insn.rm : static_cast<u8>((insn.opcode & 7) | ((insn.rex & 1) << 3));
+          if (guest != RSP) {
+            changed(guest);
+            break;
+          }
+        }
+        for (u8 r = 0; r < 16; r++) changed(r);
+        break;
+      case Class::JumpIf:
+        changed(x86::RCX);  // loop
+        break;
+      default:
+        for (u8 r = 0; r < 16; r++) changed(r);
+    }
+  }
+}
+
+// The host operand of the item's access, all checked. R15 holds the group's addend; R14 may be used.
+HostMemory Translator::group_operand(const Item& item) {
+  Group& group = groups_[item.group];
+  const GroupAccess access = *group_access_of(item);
+  const bool stack = group.base == RSP;
+  const u8 home = host_register(group.base);
+  if (!group.checked) {
+    const i64 low = group.low - (stack ? item.stack_delta : 0);
+    const usize retry = e_->size();
+    Cold cold{0, retry, static_cast<u32>(&item - items_.data()), group.write, false};
+    cold.group = true;
+    cold.stack = stack;
+    cold.window = static_cast<u32>(group.high - group.low);
+    if (home == kNoRegister) {
+      load_guest(R14, group.base);
+      e_->lea(R14, HostMemory::at(R14, static_cast<i32>(low)));
+    } else {
+      e_->lea(R14, HostMemory::at(static_cast<Gpr>(home), static_cast<i32>(low)));
+    }
+    check_tag(cold, item.live_flags != 0);
+    const usize member = offsetof(TlbEntry, addend);
+    e_->load(R15, stack ? HostMemory::context(stack_page_offset(view(), member))
+                        : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0));
+    if (group.count > 1)
+      e_->store(HostMemory::context(offsetof(Context, group_addend) + 8 * item.group), R15);
+    group.checked = true;
+    addend_in_r15_ = item.group;
+  } else if (addend_in_r15_ != item.group) {
+    e_->load(R15, HostMemory::context(offsetof(Context, group_addend) + 8 * item.group));
+    addend_in_r15_ = item.group;
+  }
+  if (home == kNoRegister) {
+    load_guest(R14, group.base);
+    return {R14, R15, 0, access.offset};
+  }
+  return {home, R15, 0, access.offset};
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,192 @@
+// Addresses and the inline TLB check. docs/soft-engine.md, "A memory access".
+#include "engine/soft/stubs.hpp"
+#include "engine/soft/translator.hpp"
+
+namespace nacre::soft {
+
+using x86::Gpr;
+using x86::Instruction;
+using x86::kNoRegister;
+using x86::R14;
+using x86::R15;
+using x86::RCX;
+
+namespace {
+
+constexpr usize gpr_offset(u8 guest) {
+  return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest;
+}
+
+usize segment_base_offset(u8 segment) {
+  return offsetof(Context, state) + offsetof(cpu::State, segment) + segment * sizeof(cpu::Segment) +
+         offsetof(cpu::Segment, base);
+}
+
+}  // namespace
+
+usize tlb_offset(View view, usize member) {
+  return offsetof(Context, tlb) + static_cast<usize>(view) * kTlbEntries * sizeof(TlbEntry) + member;
+}
+usize stack_page_offset(View view, usize member) {
+  return offsetof(Context, stack_page) + static_cast<usize>(view) * sizeof(TlbEntry) + member;
+}
+
+// Guest registers R13, R14 and R15 live in memory; guest RSP in host R13; the others at home.
+u8 host_register(u8 guest) {
+  if (guest == x86::RSP) return x86::R13;
+  return guest >= x86::R13 ? kNoRegister : guest;
+}
+
+void Translator::load_guest(Gpr to, u8 guest) {
+  const u8 host = host_register(guest);
+  if (host == kNoRegister) {
+    e_->load(to, HostMemory::context(gpr_offset(guest)));
+  } else {
+    e_->mov(to, static_cast<Gpr>(host));
+  }
+}
+
+void Translator::store_guest(u8 guest, Gpr from) {
+  const u8 host = host_register(guest);
+  if (host == kNoRegister) {
+    e_->store(HostMemory::context(gpr_offset(guest)), from);
+  } else {
+    e_->mov(static_cast<Gpr>(host), from);
+  }
+}
+
+// The linear address of the ModRM operand in R14. Uses R15. No flags.
+bool Translator::address(const Instruction& insn, u64 next_rip) {
+  const bool wide = insn.address_size == 8;
+  addend_in_r15_ = kNone;
+  if (insn.base == x86::kRipBase) {
+    u64 target = next_rip + static_cast<u64>(insn.displacement);
+    if (!wide) target = static_cast<u32>(target);
+    e_->mov_imm(R14, target);
+  } else {
+    if (!fits_i32(insn.displacement)) return false;
+    HostMemory memory{kNoRegister, kNoRegister, insn.scale, static_cast<i32>(insn.displacement)};
+    if (insn.base != kNoRegister) {
+      memory.base = host_register(insn.base);
+      if (memory.base == kNoRegister) {
+        load_guest(R14, insn.base);
+        memory.base = R14;
+      }
+    }
+    if (insn.index != kNoRegister) {
+      memory.index = host_register(insn.index);
+      if (memory.index == kNoRegister) {
+        load_guest(R15, insn.index);
+        memory.index = R15;
+      }
+    }
+    if (memory.base == kNoRegister && memory.index == kNoRegister) {
+      e_->mov_imm(R14, wide ? static_cast<u64>(insn.displacement) : static_cast<u32>(insn.displacement));
+    } else if (!wide) {
+      e_->lea32(R14, memory);
+    } else if (memory.index == kNoRegister && memory.displacement == 0) {
+      if (memory.base != R14) e_->mov(R14, static_cast<Gpr>(memory.base));
+    } else {
+      e_->lea(R14, memory);
+    }
+  }
+  if (insn.segment == x86::FS || insn.segment == x86::GS) {
+    e_->load(R15, HostMemory::context(segment_base_offset(insn.segment)));
+    e_->lea(R14, HostMemory::sum(R14, R15));
+  }
+  return true;
+}
+
+// R14: from a linear address to the offset in its page, or away to the cold path. Leaves the TLB index in
+// R15 (not for the stack's own entry).
+void Translator::check_tag(Cold& cold, bool flags_live) {
+  const usize member = cold.write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag);
+  const HostMemory tag = cold.stack ? HostMemory::context(stack_page_offset(view(), member))
+                                    : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0);
+  addend_in_r15_ = kNone;
+  if (!flags_live) {
+    if (!cold.stack) {
+      e_->rorx(R15, R14, kPageShift - kTlbEntryShift);
+      e_->and32_imm(R15, (kTlbEntries - 1) << kTlbEntryShift);
+    }
+    e_->sub(R14, tag);
+    e_->cmp_imm(R14, static_cast<i32>(kPageSize - cold.window));
+    cold.from = e_->jcc(0x7);  // ja
+  } else {
+    // The same without touching flags: RCX is borrowed for JRCXZ, the one branch that reads none.
+    cold.fragile = true;
+    if (!cold.stack) {
+      e_->pext(R15, R14, HostMemory::context(offsetof(Context, tlb_index_mask)));
+      e_->rorx(R15, R15, 64 - kTlbEntryShift);
+    }
+    e_->store(HostMemory::context(offsetof(Context, spill_rcx)), RCX);
+    current_->fragile_begin = offset16();
+    e_->load(RCX, tag);
+    e_->not_(RCX);
+    e_->lea(R14, {R14, RCX, 0, 1});  // linear - tag
+    e_->lea(RCX, HostMemory::at(R14, static_cast<i32>(cold.window) - 1));
+    e_->pext(RCX, RCX, HostMemory::context(offsetof(Context, page_mask)));
+    const usize hit = e_->jrcxz();
+    cold.from = e_->jmp();
+    e_->patch8(hit, e_->size());
+    e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
+    current_->fragile_end = offset16();
+  }
+  colds_.push_back(cold);
+}
+
+// From a linear address in R14 to the offset in the page (R14) and the host address of the page (R15).
+void Translator::check(bool write, unsigned bytes, const Item& item, usize retry) {
+  Cold cold{0, retry, static_cast<u32>(&item - items_.data()), write, false};
+  cold.window = bytes;
+  check_tag(cold, item.live_flags != 0);
+  e_->load(R15, HostMemory::context_indexed(tlb_offset(view(), offsetof(TlbEntry, host_page)), R15, 0));
+}
+
+void Translator::emit_cold() {
+  for (const Cold& cold : colds_) {
+    const Item& item = items_[cold.item];
+    e_->patch32(cold.from, e_->size());
+    const usize member = cold.write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag);
+    const HostMemory tag = cold.stack ? HostMemory::context(stack_page_offset(view(), member))
+                                      : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0);
+    // Back to the linear address.
+    if (cold.fragile) {
+      e_->load(RCX, tag);
+      e_->lea(R14, HostMemory::sum(R14, RCX));
+      e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
+    } else {
+      e_->add(R14, tag);
+    }
+    set_rip(item.rip);
+    if (cold.group) {
+      // Comes back to try again, or not at all.
+      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length |
+                           (cold.window << GroupNote::window_shift) | (cold.write ? GroupNote::write : 0) |
+                           (cold.stack ? GroupNote::stack : 0));
+      e_->call_to(stubs_.fill_group);
+      e_->patch32(e_->jmp(), cold.retry);
+      continue;
+    }
+    // What the interpreter must have advanced by for the code to go on behind the instruction.
+    e_->mov_imm(R15, interpret_note(item.insn));
+    e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
+    e_->patch32(e_->jmp(), cold.retry);
+    // The interpreter did the whole instruction: on to the next.
+    usize next = hot_bytes_;
+    for (const InstructionInfo& info : infos_) {
+      if (info.guest_offset > item.rip - linear_) {
+        next = info.start;
+        break;
+      }
+    }
+    if (next == hot_bytes_) {
+      set_rip(item.rip + item.insn.length);
+      e_->jmp_to(stubs_.lookup);
+    } else {
+      e_->patch32(e_->jmp(), next);
+    }
+  }
+}
+
+}  // namespace nacre::soft
