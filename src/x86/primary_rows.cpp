@@ -136,7 +136,7 @@ constexpr Row kRows[] = {
     row(0x8d, "lea", Op::Lea, {w(Gv), ea(M)}),
     row(0x8e, "mov", Op::Mov, {w(Sw), Ew}, sys | ends),
     row(0x8f, "pop", Op::Pop, {w(Ev)}, reg(0) | stack | default64),
-    row(0x90, "pause", Op::Pause, {}, PF3),
+    row(0x90, "pause", Op::Pause, {}, PF3 | no_rex_b),  // with REX.B: xchg r8, as processors do it
     row(0x90, "nop", Op::Nop, {}, no_rex_b),
     row(range(0x90, 0x97), "xchg", Op::Xchg, {rw(Zv), rw(rAX)}),
     row(0x98, "cbw", Op::Cbw, {}, updates(RAX)),
