@@ -49,7 +49,7 @@ bool HostedVectorUnit::handle(int signal, siginfo_t*, ucontext_t* context) {
   if (signal != SIGSEGV && signal != SIGBUS && signal != SIGFPE && signal != SIGILL) return false;
   greg_t* registers = context->uc_mcontext.gregs;
   u64 rip = static_cast<u64>(registers[REG_RIP]);
-  if (!unit_.recover(rip, static_cast<u8>(registers[REG_TRAPNO]))) return false;
+  if (!unit_.recover(rip, static_cast<u8>(registers[REG_TRAPNO]), static_cast<u64>(registers[REG_CR2]))) return false;
   registers[REG_RIP] = static_cast<greg_t>(rip);
   return true;
 }

@@ -62,7 +62,9 @@ u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Hand
   const u32 attributes = i.info->attributes;
   const bool never_in_real = i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;
   if (never_in_real) checks |= FetchCheck::protected_only;
-  if ((attributes & OpcodeAttribute::privileged) != 0) checks |= FetchCheck::privileged;
+  // stac and clac raise #UD, not #GP, outside CPL 0: their handler's matter.
+  const bool is_ac = i.info->operation == x86::Operation::Stac || i.info->operation == x86::Operation::Clac;
+  if ((attributes & OpcodeAttribute::privileged) != 0 && !is_ac) checks |= FetchCheck::privileged;
   return checks;
 }
 

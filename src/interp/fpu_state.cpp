@@ -17,7 +17,7 @@ using x86::Cr4;
 u32 mxcsr(const State& s) { return static_cast<u32>(load_host(s.xsave + XsaveLayout::kMxcsr, 4)); }
 
 bool move_image(Core& core, const Instruction& i) {
-  OperandMemory memory(core, i.effective_segment(), i.address_size, false);
+  OperandMemory memory(core, i.effective_segment(), i.address_size);
   const VectorResult result = run_state_image(*core.state, i, core.effective_address(i), memory, core.model);
   switch (result.kind) {
     case VectorResult::Kind::Done: return true;

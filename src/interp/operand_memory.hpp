@@ -7,11 +7,10 @@
 
 namespace nacre::interp {
 
-// `aligned`: operands of 16 bytes or more must be aligned to their size.
 class OperandMemory final : public VectorMemory {
  public:
-  OperandMemory(Core& core, SegmentIndex segment, unsigned address_size, bool aligned)
-      : core_(core), segment_(segment), mask_(low_bytes_mask(address_size)), aligned_(aligned) {}
+  OperandMemory(Core& core, SegmentIndex segment, unsigned address_size)
+      : core_(core), segment_(segment), mask_(low_bytes_mask(address_size)) {}
 
   bool read(u64 offset, void* to, unsigned bytes) override {
     u64 linear = 0;
@@ -30,15 +29,12 @@ class OperandMemory final : public VectorMemory {
 
  private:
   bool address(u64 offset, unsigned bytes, AccessType type, u64& linear) {
-    if (!core_.linear_address(segment_, offset & mask_, bytes, type, linear)) return false;
-    const bool misaligned = aligned_ && bytes >= 16 && (linear & (bytes - 1)) != 0;
-    return !misaligned || core_.general_protection();
+    return core_.linear_address(segment_, offset & mask_, bytes, type, linear);
   }
 
   Core& core_;
   SegmentIndex segment_;
   u64 mask_;
-  bool aligned_;
 };
 
 }  // namespace nacre::interp

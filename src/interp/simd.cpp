@@ -45,6 +45,16 @@ bool avx_available(Core& core, const Instruction& i) {
   return (s.cr0 & Cr0::TS) == 0 || core.raise(Vector::NM);
 }
 
+// Checked before everything else about the address, as processors do. Of masked operands the vector unit
+// knows.
+bool misaligned(const Core& core, const Instruction& i, SegmentIndex segment, u64 offset) {
+  if (i.mask != 0) return false;
+  if ((i.info->attributes & x86::OpcodeAttribute::aligned_memory) == 0 || memory_operand(i) == nullptr)
+    return false;
+  const unsigned bytes = memory_bytes(i);
+  return bytes >= 16 && ((core.state->segment[segment].base + offset) & (bytes - 1)) != 0;
+}
+
 bool available(Core& core, const Instruction& i) {
   if (i.encoding != x86::Encoding::Legacy) return avx_available(core, i);
   const bool is_x87 = i.info->kind == x86::Class::X87 || i.info->operation == Operation::X87 ||
@@ -72,14 +82,19 @@ bool simd(Core& core, const Instruction& i) {
     offset = core.effective_address(i);
   }
 
-  const bool aligned = (i.info->attributes & x86::OpcodeAttribute::aligned_memory) != 0;
-  OperandMemory memory(core, segment, i.address_size, aligned);
+  if (x87_exception_due(*core.state, i)) return core.raise(Vector::MF);
+  if (misaligned(core, i, segment, offset)) return core.general_protection();
+  OperandMemory memory(core, segment, i.address_size);
   const VectorResult result = core.vector.run(*core.state, i, offset, memory);
   switch (result.kind) {
-    case VectorResult::Kind::Done: return true;
-    case VectorResult::Kind::MemoryFault: return false;
-    case VectorResult::Kind::Unsupported: return core.undefined();
-    case VectorResult::Kind::Exception: break;
+    case VectorResult::Kind::Done:
+      return true;
+    case VectorResult::Kind::MemoryFault:
+      return false;
+    case VectorResult::Kind::Unsupported:
+      return core.undefined();
+    case VectorResult::Kind::Exception:
+      break;
   }
   if (result.vector == Vector::GP) return core.general_protection();
   // SIMD exceptions are #UD until the system says that it handles them. SDM vol. 3, 2.5, OSXMMEXCPT.

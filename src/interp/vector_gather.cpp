@@ -38,11 +38,10 @@ VectorResult gather_vex(VectorRegisters& registers, const Instruction& instructi
   const unsigned mask_register = instruction.vvvv;
   const unsigned sign = 8 * shape.data_bytes - 1;
   for (unsigned i = 0; i < shape.elements; ++i) {
-    const bool active = (registers.element(mask_register, i, shape.data_bytes) >> sign & 1) != 0;
-    registers.set_element(mask_register, i, shape.data_bytes, active ? ~u64{0} : 0);
-  }
-  for (unsigned i = 0; i < shape.elements; ++i) {
-    if (registers.element(mask_register, i, shape.data_bytes) == 0) continue;
+    if ((registers.element(mask_register, i, shape.data_bytes) >> sign & 1) == 0) {
+      registers.set_element(mask_register, i, shape.data_bytes, 0);
+      continue;
+    }
     u64 value = 0;
     const u64 at = element_offset(registers, instruction, shape, offset, i);
     if (!memory.read(at, &value, shape.data_bytes)) return {Kind::MemoryFault};

@@ -97,7 +97,42 @@ bool is_whole_image(Operation operation) {
   }
 }
 
+bool uses_mmx_register(const Instruction& instruction) {
+  for (const x86::Operand& operand : instruction.info->operands) {
+    if (operand.kind == x86::OperandKind::MmxReg) return true;
+    if (operand.kind == x86::OperandKind::MmxRm && !instruction.is_memory) return true;
+  }
+  return false;
+}
+
+bool waits_for_x87(const Instruction& instruction) {
+  const Operation operation = instruction.info->operation;
+  if (operation == Operation::Mmx || operation == Operation::Emms || uses_mmx_register(instruction))
+    return true;
+  if (operation == Operation::Fldenv || operation == Operation::Frstor) return true;
+  if (operation != Operation::X87 && operation != Operation::Fwait) return false;
+  const unsigned group = instruction.modrm >> 3 & 7;
+  const bool fnstcw = instruction.is_memory && instruction.opcode == 0xd9 && group == 7;
+  const bool fnstsw = (instruction.is_memory && instruction.opcode == 0xdd && group == 7) ||
+                      (instruction.opcode == 0xdf && instruction.modrm == 0xe0);
+  const bool fnclex_fninit =
+      instruction.opcode == 0xdb && instruction.modrm >= 0xe0 && instruction.modrm <= 0xe4;
+  return !fnstcw && !fnstsw && !fnclex_fninit;
+}
+
+bool x87_exception_pending(const u8* xsave) {
+  constexpr u16 kExceptions = 0x3f;
+  const u16 control = load<u16>(xsave + XsaveLayout::kFcw);
+  const u16 status = load<u16>(xsave + XsaveLayout::kFsw);
+  return (load<u64>(xsave + XsaveLayout::kXstateBv) & cpu::Xcr0::x87) != 0 &&
+         (status & ~control & kExceptions) != 0;
+}
+
 }  // namespace
+
+bool x87_exception_due(const cpu::State& state, const Instruction& instruction) {
+  return waits_for_x87(instruction) && x87_exception_pending(state.xsave);
+}
 
 VectorUnit::VectorUnit(const VectorPages& pages, const cpu::XsaveLayout& layout)
     : pages_(pages), layout_(layout), mxcsr_mask_(host_mxcsr_mask() & cpu::Model::kMxcsrMask) {
@@ -109,9 +144,10 @@ bool VectorUnit::is_stub(u64 address) const {
   return address >= start && address - start < pages_.stub_bytes;
 }
 
-bool VectorUnit::recover(u64& rip, u8 vector) {
+bool VectorUnit::recover(u64& rip, u8 vector, u64 address) {
   if (!is_stub(rip)) return false;
   fault_ = vector;
+  fault_address_ = address;
   rip = reinterpret_cast<u64>(&nacre_vector_exit[0]);
   return true;
 }
@@ -192,6 +228,7 @@ VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, 
     default:
       break;
   }
+  if (x87_exception_due(state, instruction)) return {Kind::Exception, x86::Vector::MF};
   EncodedInstruction encoded;
   if (!encode_for_stub(instruction, state.in_64bit_code(), encoded)) return {Kind::Unsupported};
 
@@ -232,7 +269,11 @@ VectorResult VectorUnit::run_unmasked(cpu::State& state, const Instruction& inst
   if (bytes == 0 || bytes > kMaxOperand) return {Kind::Unsupported};
   const bool reads = operand->access != x86::Access::Write;
   const bool writes = operand->access != x86::Access::Read;
-  if (reads && !memory.read(offset, pages_.bounce, bytes)) return {Kind::MemoryFault};
+  // An x87 store whose exception is unmasked stores nothing: then what is there is written back.
+  const bool may_not_write = writes && instruction.info->operation == Operation::X87 &&
+                             (load<u16>(state.xsave + XsaveLayout::kFcw) & 0x3f) != 0x3f;
+  if (writes && may_not_write && !memory.probe_write(offset, bytes)) return {Kind::MemoryFault};
+  if ((reads || may_not_write) && !memory.read(offset, pages_.bounce, bytes)) return {Kind::MemoryFault};
   if (writes && !memory.probe_write(offset, bytes)) return {Kind::MemoryFault};
   const VectorResult result = execute(state, encoded, pages_.bounce);
   if (result.kind == Kind::Done && writes && !memory.write(offset, pages_.bounce, bytes)) {
@@ -241,68 +282,82 @@ VectorResult VectorUnit::run_unmasked(cpu::State& state, const Instruction& inst
   return result;
 }
 
-// A masked load does not fault on elements that the mask leaves out. Which those are, the processor knows:
-// where a page of the guest's operand cannot be read, the operand is laid over the edge of the bounce page in
-// the same way, and the host's fault says that the guest's would be one.
-VectorResult VectorUnit::run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
-                                         u64 offset, VectorMemory& memory) {
-  if (memory.read(offset, pages_.bounce, bytes)) return execute(state, encoded, pages_.bounce);
-
+// Masked accesses do not fault on elements that the mask leaves out. Which those are, the processor knows:
+// where a page of the guest's operand may not be accessed, the operand is laid over the edge of the bounce
+// page in the same way, and the host's fault says that the guest has one, and where. Likewise for alignment,
+// which some processors check for active elements only.
+VectorUnit::Layout VectorUnit::lay_out(unsigned bytes, u64 offset, bool first_allowed,
+                                       bool second_allowed) const {
   const u64 to_page_end = kPageSize - (offset & (kPageSize - 1));
   const unsigned first = to_page_end < bytes ? static_cast<unsigned>(to_page_end) : bytes;
-  const unsigned second = bytes - first;
   u8* const page_end = pages_.bounce + kPageSize;
-  u8* operand = page_end;  // nothing can be read
-  if (memory.read(offset, page_end - first, first)) {
-    operand = page_end - first;
-  } else if (second != 0 && memory.read(offset + first, pages_.bounce, second)) {
-    operand = pages_.bounce - first;
-  }
-  const VectorResult result = execute(state, encoded, operand);
-  if (result.kind == Kind::Exception && result.vector == x86::Vector::PF) {
-    // Ask once more for what is missing, so that the memory's last word is the fault to report.
-    if (operand == page_end - first) {
-      (void)memory.read(offset + first, pages_.bounce, second);
-    } else {
-      (void)memory.read(offset, pages_.bounce, first);
-    }
-    return {Kind::MemoryFault};
-  }
-  return result;
+  const u64 misalignment = offset & 63;
+  if (first_allowed && (second_allowed || first == bytes)) return {pages_.bounce + misalignment, first};
+  if (first_allowed) return {page_end - first, first};
+  if (second_allowed && first < bytes) return {pages_.bounce - first, first};
+  return {page_end + misalignment, first};
+}
+
+// Asks the memory once more for the byte that the host found missing, so that its last word is the fault to
+// report.
+VectorResult VectorUnit::guest_fault(const u8* operand, unsigned bytes, u64 offset, bool is_write,
+                                     VectorMemory& memory) const {
+  u64 at = fault_address_ - reinterpret_cast<u64>(operand);
+  if (at >= bytes) at = 0;
+  u8 byte = 0;
+  const bool allowed = is_write ? memory.probe_write(offset + at, 1) : memory.read(offset + at, &byte, 1);
+  return allowed ? VectorResult{Kind::Exception, x86::Vector::GP} : VectorResult{Kind::MemoryFault};
+}
+
+VectorResult VectorUnit::run_masked_load(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
+                                         u64 offset, VectorMemory& memory) {
+  const Layout whole = lay_out(bytes, offset, true, true);
+  if (memory.read(offset, whole.operand, bytes)) return execute(state, encoded, whole.operand);
+
+  u8 data[kMaxOperand] = {};
+  const bool first = memory.read(offset, data, whole.first_bytes);
+  const unsigned rest = bytes - whole.first_bytes;
+  const bool second = rest != 0 && memory.read(offset + whole.first_bytes, data + whole.first_bytes, rest);
+  const Layout layout = lay_out(bytes, offset, first, second);
+  if (first) copy_bytes(layout.operand, data, layout.first_bytes);
+  if (second) copy_bytes(layout.operand + layout.first_bytes, data + layout.first_bytes, rest);
+  const VectorResult result = execute(state, encoded, layout.operand);
+  const bool faulted = result.kind == Kind::Exception && result.vector == x86::Vector::PF;
+  return faulted ? guest_fault(layout.operand, bytes, offset, false, memory) : result;
 }
 
 // A masked store writes only some bytes. It runs twice, over zeros and over ones: what then agrees was
 // written.
 VectorResult VectorUnit::run_masked_store(cpu::State& state, const EncodedInstruction& encoded,
                                           unsigned bytes, u64 offset, VectorMemory& memory) {
-  u8 over_zeros[kMaxOperand];
-  fill_bytes(pages_.bounce, 0, bytes);
-  VectorResult result = execute(state, encoded, pages_.bounce);
-  if (result.kind != Kind::Done) return result;
-  for (unsigned i = 0; i < bytes; ++i) over_zeros[i] = pages_.bounce[i];
-  fill_bytes(pages_.bounce, 0xff, bytes);
-  result = execute(state, encoded, pages_.bounce);
-  if (result.kind != Kind::Done) return result;
+  const Layout whole = lay_out(bytes, offset, true, true);
+  const unsigned rest = bytes - whole.first_bytes;
+  const bool first = memory.probe_write(offset, whole.first_bytes);
+  const bool second = rest != 0 && memory.probe_write(offset + whole.first_bytes, rest);
+  const Layout layout = lay_out(bytes, offset, first, second);
+  const unsigned begin = first ? 0 : layout.first_bytes;
+  const unsigned end = second ? bytes : layout.first_bytes;  // [begin, end) may be written, if anything may
 
-  const auto for_each_run = [&](auto&& action) {
-    for (unsigned i = 0; i < bytes;) {
-      if (over_zeros[i] != pages_.bounce[i]) {
-        ++i;
-        continue;
-      }
-      unsigned end = i;
-      while (end < bytes && over_zeros[end] == pages_.bounce[end]) ++end;
-      if (!action(offset + i, over_zeros + i, end - i)) return false;
-      i = end;
+  const u32 mxcsr = load<u32>(state.xsave + XsaveLayout::kMxcsr);
+  u8 over[2][kMaxOperand] = {};
+  for (unsigned fill = 0; fill < 2; ++fill) {
+    if (first || second) fill_bytes(layout.operand + begin, fill == 0 ? 0 : 0xff, end - begin);
+    const VectorResult result = execute(state, encoded, layout.operand);
+    if (result.kind == Kind::Exception && result.vector == x86::Vector::PF) {
+      store(state.xsave + XsaveLayout::kMxcsr, mxcsr);
+      return guest_fault(layout.operand, bytes, offset, true, memory);
     }
-    return true;
-  };
-  const bool possible =
-      for_each_run([&](u64 at, const u8*, unsigned count) { return memory.probe_write(at, count); });
-  const bool written = possible && for_each_run([&](u64 at, const u8* from, unsigned count) {
-                         return memory.write(at, from, count);
-                       });
-  return {written ? Kind::Done : Kind::MemoryFault};
+    if (result.kind != Kind::Done) return result;
+    if (first || second) copy_bytes(over[fill] + begin, layout.operand + begin, end - begin);
+  }
+  if (!first && !second) return {};
+  for (unsigned i = begin; i < end;) {
+    unsigned run_end = i;
+    while (run_end < end && over[0][run_end] == over[1][run_end]) ++run_end;
+    if (run_end != i && !memory.write(offset + i, over[0] + i, run_end - i)) return {Kind::MemoryFault};
+    i = run_end + 1;
+  }
+  return {};
 }
 
 }  // namespace nacre::interp

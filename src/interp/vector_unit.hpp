@@ -56,6 +56,10 @@ struct VectorPages {
 
 struct EncodedInstruction;
 
+// True when the instruction's first act is to report an x87 exception that is pending (#MF); that comes
+// before any fault of its memory operand. SDM vol. 1, 8.6 and 8.7.
+bool x87_exception_due(const cpu::State& state, const x86::Instruction& instruction);
+
 class VectorUnit {
  public:
   VectorUnit(const VectorPages& pages, const cpu::XsaveLayout& layout);
@@ -66,8 +70,8 @@ class VectorUnit {
   VectorResult run(cpu::State& state, const x86::Instruction& instruction, u64 offset, VectorMemory& memory);
 
   // Called by the owner's fault handler, on the faulting thread. True: `rip` lay in a stub; it is now where
-  // execution shall go on, and run() will report `vector`.
-  bool recover(u64& rip, u8 vector);
+  // execution shall go on, and run() will report `vector`. `address`: of a page fault, CR2.
+  bool recover(u64& rip, u8 vector, u64 address);
 
  private:
   const u8* stub_for(const EncodedInstruction& encoded);
@@ -79,6 +83,13 @@ class VectorUnit {
   VectorResult run_masked_store(cpu::State& state, const EncodedInstruction& encoded, unsigned bytes,
                                 u64 offset, VectorMemory& memory);
   VectorResult load_mxcsr(cpu::State& state, u64 offset, VectorMemory& memory) const;
+  struct Layout {
+    u8* operand;           // where the operand lies in or across the edge of the bounce page
+    unsigned first_bytes;  // of it, in the guest's first page
+  };
+  [[nodiscard]] Layout lay_out(unsigned bytes, u64 offset, bool first_allowed, bool second_allowed) const;
+  VectorResult guest_fault(const u8* operand, unsigned bytes, u64 offset, bool is_write,
+                           VectorMemory& memory) const;
   void hide_host_pointers(cpu::State& state, u64 guest_offset) const;
   [[nodiscard]] bool is_stub(u64 address) const;
 
@@ -86,6 +97,7 @@ class VectorUnit {
   cpu::XsaveLayout layout_;
   u32 mxcsr_mask_ = 0;
   int fault_ = -1;  // vector raised by the stub that ran last
+  u64 fault_address_ = 0;
 };
 
 }  // namespace nacre::interp

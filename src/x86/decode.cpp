@@ -435,6 +435,7 @@ class Decoder {
 
   bool evex_allowed() {
     const u32 attributes = i_.info->attributes;
+    if (i_.reg > 15 && i_.info->operands[0].kind == OperandKind::GprReg) return false;
     if (i_.mask != 0 && (attributes & A::mask_allowed) == 0) return false;
     if (i_.mask == 0 && (attributes & A::mask_required) != 0) return false;
     if (i_.zeroing && !zeroing_allowed()) return false;
