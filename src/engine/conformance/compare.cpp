@@ -1,0 +1,150 @@
+#include "engine/conformance/compare.hpp"
+
+#include <Zydis/Zydis.h>
+
+#include <cstdio>
+#include <cstring>
+
+#include "x86/registers.hpp"
+
+namespace nacre::conformance {
+namespace {
+
+using cpu::XsaveLayout;
+using x86::Rflags;
+
+constexpr const char* kNames[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                    "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+constexpr unsigned kPageFault = 14;
+
+class Report {
+ public:
+  void number(const std::string& what, u64 native, u64 engine) {
+    if (native == engine) return;
+    char line[160];
+    std::snprintf(line, sizeof line, "  %s: native %llx, engine %llx\n", what.c_str(),
+                  static_cast<unsigned long long>(native), static_cast<unsigned long long>(engine));
+    if (++lines_ <= 12) text_ += line;
+  }
+  void bytes(const std::string& what, const u8* native, const u8* engine, usize count) {
+    if (std::memcmp(native, engine, count) == 0) return;
+    std::string line =
+        "  " + what + ": native " + hex(native, count) + ", engine " + hex(engine, count) + "\n";
+    if (++lines_ <= 12) text_ += line;
+  }
+  // Only the first 16 bytes that differ.
+  void region(const char* what, u64 base, const u8* native, const u8* engine, usize count) {
+    for (usize i = 0; i < count; i += 16) {
+      if (std::memcmp(native + i, engine + i, 16) == 0) continue;
+      char where[64];
+      std::snprintf(where, sizeof where, "%s %llx", what, static_cast<unsigned long long>(base + i));
+      return bytes(where, native + i, engine + i, 16);
+    }
+  }
+  [[nodiscard]] const std::string& text() const { return text_; }
+
+ private:
+  static std::string hex(const u8* bytes, usize count) {
+    std::string text;
+    for (usize i = count; i-- > 0;) {
+      char digits[3];
+      std::snprintf(digits, sizeof digits, "%02x", bytes[i]);
+      text += digits;
+    }
+    return text;
+  }
+
+  std::string text_;
+  unsigned lines_ = 0;
+};
+
+void compare_vectors(Report& report, const XsaveLayout& layout, const u8* native, const u8* engine) {
+  report.bytes("x87 control, status, tag", native, engine, 5);
+  report.bytes("mxcsr", native + XsaveLayout::kMxcsr, engine + XsaveLayout::kMxcsr, 4);
+  for (unsigned i = 0; i < 8; ++i) {
+    const usize at = XsaveLayout::kSt + 16 * i;
+    report.bytes("st" + std::to_string(i), native + at, engine + at, 10);
+  }
+  for (unsigned i = 0; i < 16; ++i) {
+    const usize at = XsaveLayout::kXmm + 16 * i;
+    report.bytes("xmm" + std::to_string(i), native + at, engine + at, 16);
+  }
+  const auto part = [&](unsigned component, const char* name, unsigned bytes, unsigned first) {
+    if ((layout.components >> component & 1) == 0) return;
+    for (unsigned at = 0; at < layout.bytes[component]; at += bytes) {
+      const usize where = usize{layout.offset[component]} + at;
+      report.bytes(name + std::to_string(first + at / bytes), native + where, engine + where, bytes);
+    }
+  };
+  part(XsaveLayout::kYmmHigh, "ymm-high", 16, 0);
+  part(XsaveLayout::kOpmask, "k", 8, 0);
+  part(XsaveLayout::kZmmHigh, "zmm-high", 32, 0);
+  part(XsaveLayout::kHi16Zmm, "zmm", 64, 16);
+}
+
+// Which of several missing bytes is reported is the processor's own affair: with two operands in memory, and
+// for images that its microcode moves piece by piece.
+bool fault_address_is_defined(const x86::Instruction& instruction) {
+  switch (instruction.info->operation) {
+    case x86::Operation::Cmps:
+    case x86::Operation::Movs:
+    case x86::Operation::Fldenv:
+    case x86::Operation::Fnstenv:
+    case x86::Operation::Fnsave:
+    case x86::Operation::Frstor:
+      return false;
+    default:
+      return true;
+  }
+}
+
+u64 compared_flags(const x86::Instruction& instruction) {
+  return (Rflags::arithmetic | Rflags::DF) & ~u64{instruction.info->flags_undefined};
+}
+
+}  // namespace
+
+std::string differences(const x86::Instruction& instruction, const XsaveLayout& layout, const Case&,
+                        const Outcome& native, const Outcome& engine) {
+  Report report;
+  report.number("vector", native.vector, engine.vector);
+  if (native.vector == engine.vector && native.vector == kPageFault) {
+    // Linux hides what it knows of addresses that are not the program's own.
+    if (native.cr2 < u64{1} << 47) report.number("error code", native.error_code, engine.error_code);
+    if (fault_address_is_defined(instruction)) report.number("cr2", native.cr2, engine.cr2);
+  }
+  report.number("rip", native.after.rip, engine.after.rip);
+  const u64 flags = compared_flags(instruction);
+  report.number("rflags", native.after.rflags & flags, engine.after.rflags & flags);
+  for (unsigned i = 0; i < 16; ++i) report.number(kNames[i], native.after.gpr[i], engine.after.gpr[i]);
+  compare_vectors(report, layout, native.after.xsave, engine.after.xsave);
+  report.region("memory", kData, native.data, engine.data, kDataBytes);
+  return report.text();
+}
+
+std::string describe(const Case& test) {
+  std::string text;
+  for (unsigned i = 0; i < test.code_bytes; ++i) {
+    char byte[4];
+    std::snprintf(byte, sizeof byte, "%02x ", test.code[i]);
+    text += byte;
+  }
+  ZydisDisassembledInstruction disassembled;
+  const bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, test.before.rip,
+                                                        test.code, test.code_bytes, &disassembled));
+  text += "  ";
+  text += known ? disassembled.text : "(unknown to Zydis)";
+  char line[200];
+  std::snprintf(line, sizeof line, "\n  at %llx, rflags %llx\n ",
+                static_cast<unsigned long long>(test.before.rip),
+                static_cast<unsigned long long>(test.before.rflags));
+  text += line;
+  for (unsigned i = 0; i < 16; ++i) {
+    std::snprintf(line, sizeof line, " %s=%llx%s", kNames[i],
+                  static_cast<unsigned long long>(test.before.gpr[i]), i == 7 ? "\n " : "");
+    text += line;
+  }
+  return text + "\n";
+}
+
+}  // namespace nacre::conformance

@@ -1,0 +1,19 @@
+// Says how two outcomes of one case differ, leaving out what the manuals leave undefined. Tests only.
+#pragma once
+
+#include <string>
+
+#include "cpu/xsave_layout.hpp"
+#include "engine/conformance/test_case.hpp"
+#include "x86/instruction.hpp"
+
+namespace nacre::conformance {
+
+// Empty when they agree. One line a difference: "rax: native …, engine …".
+std::string differences(const x86::Instruction& instruction, const cpu::XsaveLayout& layout, const Case& test,
+                        const Outcome& native, const Outcome& engine);
+
+// Bytes, disassembly and the state that matters, for a report.
+std::string describe(const Case& test);
+
+}  // namespace nacre::conformance

@@ -1,0 +1,142 @@
+// Engines against the host's own processor, instruction by instruction.
+//
+//   NACRE_DIFF_SECONDS=600 …_test     how long each family runs (default: a second or two)
+//   NACRE_DIFF_SEED=0x1234 …_test     where the seeds start (default: a fixed one)
+//   NACRE_DIFF_ONLY=0x5678 …_test     one case, by the seed a failure printed, with its family's test as
+//   filter NACRE_DIFF_REPORT=100             how many mnemonics to report before giving up (default 10)
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "engine/conformance/compare.hpp"
+#include "engine/conformance/generate.hpp"
+#include "engine/conformance/guest.hpp"
+#include "engine/conformance/native.hpp"
+#include "engine/factory.hpp"
+#include "host/signals.hpp"
+
+namespace nacre::conformance {
+namespace {
+
+struct Subject {
+  const char* name;
+  engine::Kind kind;
+  Family family;
+};
+
+u64 environment(const char* name, u64 otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+class Differential : public ::testing::TestWithParam<Subject> {
+ protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
+
+  void SetUp() override {
+    auto native = Native::start();  // before anything makes threads
+    ASSERT_TRUE(native.ok()) << native.error().message();
+    native_ = std::make_unique<Native>(native.take());
+    auto stack = host::SignalStack::enter();
+    ASSERT_TRUE(stack.ok());
+    stack_ = std::make_unique<host::SignalStack>(stack.take());
+    auto guest = Guest::create(GetParam().kind);
+    ASSERT_TRUE(guest.ok()) << guest.error().message();
+    guest_ = guest.take();
+  }
+
+  // One batch from `seed` on; the next seed.
+  u64 run_batch(Generator& generator, u64 seed) {
+    std::vector<u64> seeds;
+    cases_.clear();
+    while (cases_.size() < Native::kBatch) {
+      Case test;
+      if (generator.make(seed, test)) {
+        cases_.push_back(test);
+        seeds.push_back(seed);
+      }
+      ++seed;
+    }
+    natives_.resize(cases_.size());
+    const Status status = native_->run(cases_, natives_);
+    EXPECT_TRUE(status.ok()) << status.error().message();
+    if (!status.ok()) return 0;
+    for (usize i = 0; i < cases_.size(); ++i) check(generator, seeds[i], cases_[i], natives_[i]);
+    return seed;
+  }
+
+  void check(Generator& generator, u64 seed, const Case& test, const Outcome& native) {
+    static Outcome engine;
+    guest_->run(test, engine);
+    ++count_;
+    Case again;
+    ASSERT_TRUE(generator.make(seed, again));
+    const x86::Instruction& instruction = generator.instruction();
+    const std::string text = differences(instruction, guest_->model().xsave(), test, native, engine);
+    if (text.empty()) return;
+    const std::string mnemonic = instruction.info->name;
+    if (++failures_[mnemonic] > 1) return;  // the first of each mnemonic is enough to read
+    char line[32];
+    std::snprintf(line, sizeof line, "0x%llx", static_cast<unsigned long long>(seed));
+    ADD_FAILURE() << mnemonic << ", NACRE_DIFF_ONLY=" << line << "\n" << describe(test) << text;
+  }
+
+  std::unique_ptr<Native> native_;
+  std::unique_ptr<host::SignalStack> stack_;
+  std::unique_ptr<Guest> guest_;
+  std::vector<Case> cases_;
+  std::vector<Outcome> natives_;
+  std::map<std::string, u64> failures_;
+  u64 count_ = 0;
+};
+
+TEST_P(Differential, AgreesWithTheProcessor) {
+  Generator generator(guest_->model(), GetParam().family);
+  const u64 only = environment("NACRE_DIFF_ONLY", 0);
+  if (only != 0) {
+    Case test;
+    ASSERT_TRUE(generator.make(only, test)) << "this seed gives no case";
+    std::vector<Outcome> native(1);
+    ASSERT_TRUE(native_->run({&test, 1}, native).ok());
+    check(generator, only, test, native[0]);
+    std::printf("%s", describe(test).c_str());
+    return;
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto end =
+      Clock::now() + std::chrono::milliseconds(environment("NACRE_DIFF_SECONDS", 0) * 1000 + 1500);
+  const u64 most = environment("NACRE_DIFF_REPORT", 10);
+  u64 seed =
+      environment("NACRE_DIFF_SEED", 0x6e61637265000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
+  while (Clock::now() < end && failures_.size() < most && seed != 0) seed = run_batch(generator, seed);
+  for (const auto& [mnemonic, failures] : failures_) {
+    std::printf("  %-16s %llu cases differ\n", mnemonic.c_str(), static_cast<unsigned long long>(failures));
+  }
+  RecordProperty("cases", std::to_string(count_));
+  std::printf("  %llu cases\n", static_cast<unsigned long long>(count_));
+}
+
+std::vector<Subject> subjects() {
+  std::vector<Subject> list;
+  for (const engine::Kind kind : {engine::Kind::Interp}) {
+    list.push_back({"General", kind, Family::General});
+    list.push_back({"X87", kind, Family::X87});
+    list.push_back({"Sse", kind, Family::Sse});
+    list.push_back({"Vex", kind, Family::Vex});
+    list.push_back({"Evex", kind, Family::Evex});
+    list.push_back({"Any", kind, Family::Any});
+  }
+  return list;
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, Differential, ::testing::ValuesIn(subjects()), [](const auto& parameter) {
+  return std::string(engine::name_of(parameter.param.kind)) + "_" + parameter.param.name;
+});
+
+}  // namespace
+}  // namespace nacre::conformance

@@ -1,0 +1,61 @@
+// Runs cases on an engine: a guest in 64-bit mode whose page tables map the case's linear addresses for user
+// code, and whose interrupt table leads every vector to an HLT, so that any engine::Vcpu comes back with
+// Halted and the exception frame tells what happened. Hosted; tests only; one thread.
+#pragma once
+
+#include <memory>
+
+#include "base/result.hpp"
+#include "cpu/model.hpp"
+#include "cpu/platform.hpp"
+#include "engine/conformance/test_case.hpp"
+#include "engine/context.hpp"
+#include "engine/engine.hpp"
+#include "engine/factory.hpp"
+#include "host/mapping.hpp"
+#include "memory/address_space.hpp"
+
+namespace nacre::conformance {
+
+// No device, no interrupt, no time.
+class QuietPlatform final : public cpu::Platform {
+ public:
+  u64 mmio_read(GuestPhysical, unsigned) override { return ~u64{0}; }
+  void mmio_write(GuestPhysical, unsigned, u64) override {}
+  u32 port_read(u16, unsigned) override { return ~u32{0}; }
+  void port_write(u16, unsigned, u32) override {}
+  bool interrupt_pending() override { return false; }
+  int acknowledge_interrupt() override { return -1; }
+  u8 task_priority() override { return 0; }
+  void set_task_priority(u8) override {}
+  bool msr_read(u32, u64&) override { return false; }
+  bool msr_write(u32, u64) override { return false; }
+  u64 tsc() override { return 0; }
+  u64 random() override { return 0; }
+};
+
+class Guest {
+ public:
+  static Result<std::unique_ptr<Guest>> create(engine::Kind kind);
+
+  void run(const Case& test, Outcome& outcome);
+  [[nodiscard]] const cpu::Model& model() const { return model_; }
+
+ private:
+  explicit Guest(cpu::Model model) : model_(std::move(model)) {}
+
+  void build_tables();
+  void load(const Case& test);
+  void store(Outcome& outcome);
+  void write(u64 physical, u64 value);
+
+  cpu::Model model_;
+  QuietPlatform platform_;
+  memory::AddressSpace memory_;
+  host::Mapping ram_;
+  u8 page_flags_[512] = {};
+  cpu::State initial_;
+  std::unique_ptr<engine::Vcpu> vcpu_;
+};
+
+}  // namespace nacre::conformance
