@@ -444,8 +444,16 @@ class Decoder {
       if ((attributes & allowed) == 0) return false;
     }
     if (extension_.length == 3) return false;
+    extend_rm();
     const bool gpr = i_.info->operands[0].kind == OperandKind::GprReg;
     return !(gpr && i_.reg > R15);
+  }
+  // 2.7.3: in a register form EVEX.X is the top bit of a vector register's number.
+  void extend_rm() {
+    if (i_.is_memory || extension_.x == 0) return;
+    for (const Operand& operand : i_.info->operands) {
+      if (operand.kind == OperandKind::VectorRm) i_.rm |= 16;
+    }
   }
   // Elements can be zeroed in a vector register only.
   [[nodiscard]] bool zeroing_allowed() const {

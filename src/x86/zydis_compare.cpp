@@ -140,6 +140,7 @@ class Comparison {
     check("length", ours_.length, peer_.i.length);
     check("address_size", ours_.address_size * 8u, peer_.i.address_width);
     memory();
+    operands();
     registers();
     flags();
     immediates();
@@ -157,6 +158,65 @@ class Comparison {
     if (static_cast<u64>(ours) != static_cast<u64>(theirs)) {
       differ(what, std::to_string(ours) + "/" + std::to_string(theirs));
     }
+  }
+
+  // Operand by operand: the register, or that it is memory or an immediate. Zydis counts the mask as one more.
+  void operands() {
+    // Written differently: x87's ST(0), the implicit operands of strings and SVM, hints, undefined opcodes.
+    switch (ours_.info->operation) {
+      case Operation::X87: case Operation::Nop: case Operation::Ud0: case Operation::Ud1: case Operation::Svm: return;
+      default: break;
+    }
+    if (ours_.info->kind == Class::String || ours_.info->kind == Class::PortIo) return;
+    unsigned n = 0;
+    for (unsigned k = 0; k < peer_.i.operand_count; ++k) {
+      const ZydisDecodedOperand& theirs = peer_.operands[k];
+      if (theirs.visibility == ZYDIS_OPERAND_VISIBILITY_HIDDEN) continue;
+      if (theirs.encoding == ZYDIS_OPERAND_ENCODING_MASK) continue;
+      if (n == 4 || ours_.info->operands[n].kind == OperandKind::None) return differ("operand missing");
+      operand(ours_.info->operands[n++], theirs);
+    }
+    if (n < 4 && ours_.info->operands[n].kind != OperandKind::None) differ("operand too many");
+  }
+  void operand(const Operand& mine, const ZydisDecodedOperand& theirs) {
+    if (theirs.type != ZYDIS_OPERAND_TYPE_REGISTER) {
+      if (register_number(mine) >= 0) differ("operand is no register");
+      return;
+    }
+    const ZydisRegisterClass c = ZydisRegisterGetClass(theirs.reg.value);
+    const bool gpr = c >= ZYDIS_REGCLASS_GPR8 && c <= ZYDIS_REGCLASS_GPR64;
+    const int number = gpr ? gpr_index(theirs.reg.value, size_) : ZydisRegisterGetId(theirs.reg.value);
+    check("register", register_number(mine), number);
+    // Only 16 bits of lar's and lsl's source count; with 66 movsxd is four bytes (see its row).
+    const Operation operation = ours_.info->operation;
+    const bool loose = operation == Operation::Lar || operation == Operation::Lsl || operation == Operation::Movsxd;
+    if (gpr && !loose) check("register size", operand_bytes(ours_, mine.width) * 8, theirs.size);
+  }
+  // -1 when it is no register.
+  [[nodiscard]] int register_number(const Operand& mine) const {
+    int number = -1;
+    switch (mine.kind) {
+      case OperandKind::GprReg: case OperandKind::SegmentReg: case OperandKind::ControlReg:
+      case OperandKind::DebugReg: case OperandKind::MmxReg: case OperandKind::VectorReg:
+      case OperandKind::MaskReg: number = ours_.reg; break;
+      case OperandKind::GprRm: case OperandKind::MmxRm: case OperandKind::VectorRm: case OperandKind::MaskRm:
+        if (ours_.is_memory) return -1;
+        number = ours_.rm;
+        break;
+      case OperandKind::GprRmOnly: case OperandKind::GprOpcode: number = ours_.rm; break;
+      case OperandKind::GprVvvv: case OperandKind::VectorVvvv: case OperandKind::MaskVvvv: number = ours_.vvvv; break;
+      case OperandKind::Accumulator: return RAX;
+      case OperandKind::FixedCl: return RCX;
+      case OperandKind::FixedDx: return RDX;
+      case OperandKind::SegmentFixed: return ours_.info->fixed;
+      case OperandKind::VectorImm: return static_cast<int>(ours_.immediate >> 4 & (size_ == CodeSize::Bits64 ? 15 : 7));
+      default: return -1;
+    }
+    const bool mmx = mine.kind == OperandKind::MmxReg || mine.kind == OperandKind::MmxRm;
+    if (mmx) return number & 7;
+    const bool gpr8 = mine.width == Width::B && (mine.kind == OperandKind::GprReg || mine.kind == OperandKind::GprRm ||
+                                                 mine.kind == OperandKind::GprRmOnly || mine.kind == OperandKind::GprOpcode);
+    return gpr8 ? byte_register(ours_, static_cast<u8>(number)).index : number;
   }
 
   // Instructions that Nacre only recognises.
