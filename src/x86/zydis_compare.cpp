@@ -187,9 +187,11 @@ class Comparison {
     const bool gpr = c >= ZYDIS_REGCLASS_GPR8 && c <= ZYDIS_REGCLASS_GPR64;
     const int number = gpr ? gpr_index(theirs.reg.value, size_) : ZydisRegisterGetId(theirs.reg.value);
     check("register", register_number(mine), number);
-    // Only 16 bits of lar's and lsl's source count; with 66 movsxd is four bytes (see its row).
+    // Only 16 bits of lar's and lsl's source count; with 66 movsxd is four bytes (see its row); REX.W does
+    // nothing to movmskps's result.
     const Operation operation = ours_.info->operation;
-    const bool loose = operation == Operation::Lar || operation == Operation::Lsl || operation == Operation::Movsxd;
+    const bool loose = operation == Operation::Lar || operation == Operation::Lsl || operation == Operation::Movsxd ||
+                       starts_with(ours_.info->name, "movmsk");
     if (gpr && !loose) check("register size", operand_bytes(ours_, mine.width) * 8, theirs.size);
   }
   // -1 when it is no register.
