@@ -5,6 +5,7 @@
 #include "base/clock.hpp"
 #include "board/environment.hpp"
 #include "device/ports.hpp"
+#include "irq/local_apic/local_apic.hpp"
 #include "memory/address_space.hpp"
 #include "memory/port_space.hpp"
 #include "time/pvclock/pvclock.hpp"
@@ -56,6 +57,25 @@ class RamWriter final : public time::GuestWriter {
   explicit RamWriter(memory::AddressSpace& memory) : memory_(memory) {}
   bool write(GuestPhysical address, const void* from, usize bytes) override {
     return memory_.write(address, from, bytes);
+  }
+
+ private:
+  memory::AddressSpace& memory_;
+};
+
+// The word through which a guest ends interrupts. It is data of its own, never code, so that nobody who
+// caches translations need hear of a store.
+class RamWord final : public irq::GuestWord {
+ public:
+  explicit RamWord(memory::AddressSpace& memory) : memory_(memory) {}
+  bool load(GuestPhysical address, u32& value) override {
+    const u8* host = memory_.host(address, true);
+    if (host == nullptr) return false;
+    value = __atomic_load_n(reinterpret_cast<const u32*>(host), __ATOMIC_RELAXED);
+    return true;
+  }
+  bool store(GuestPhysical address, u32 value) override {
+    return memory_.write(address, &value, sizeof value);
   }
 
  private:

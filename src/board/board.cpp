@@ -9,6 +9,7 @@ Board::Board(const Options& options, Environment& environment)
     : options_(options),
       environment_(environment),
       ram_writer_(memory_),
+      ram_word_(memory_),
       pic_output_(bus_),
       chipset_(options, environment, pic_output_, bus_) {}
 
@@ -60,6 +61,7 @@ void Board::add_processors() {
                                         .host = *this,
                                         .memory = memory_,
                                         .ram = ram_writer_,
+                                        .word = ram_word_,
                                         .clock = chipset_.clock(),
                                         .wall_clock = chipset_.wall_clock(),
                                         .bus = bus_,

@@ -92,6 +92,7 @@ class Board final : private ProcessorHost {
   memory::AddressSpace memory_;
   memory::PortSpace ports_;
   RamWriter ram_writer_;
+  RamWord ram_word_;
   irq::ApicBus bus_;
   PicOutput pic_output_;
   Chipset chipset_;

@@ -312,6 +312,23 @@ TEST(Board, msrs_of_the_apic_and_the_paravirtual_clock_and_no_others) {
   EXPECT_FALSE(cpu.msr_write(0x4b564d01, 0xa0000 | 1));  // not RAM
 }
 
+TEST(Board, a_guest_ends_an_interrupt_by_a_word_in_its_memory) {
+  TestBoard board;
+  auto& cpu = board.cpu();
+  set_local_apic(cpu, kSpurious, 0x1ff);
+  ASSERT_TRUE(cpu.msr_write(irq::kMsrPvEoi, 0x100040 | 1));
+  EXPECT_FALSE(cpu.msr_write(irq::kMsrPvEoi, 0xa0000 | 1));  // not RAM
+  set_local_apic(cpu, kIcrLow, 0x44055);                     // to itself
+  ASSERT_EQ(cpu.acknowledge_interrupt(), 0x55);
+  u32 word = 0;
+  ASSERT_TRUE(board->memory().read(GuestPhysical(0x100040), &word, 4));
+  EXPECT_EQ(word, 1u);
+  word = 0;
+  ASSERT_TRUE(board->memory().write(GuestPhysical(0x100040), &word, 4));
+  set_local_apic(cpu, kIcrLow, 0x44044);  // of lower priority: taken only if the first has ended
+  EXPECT_EQ(cpu.acknowledge_interrupt(), 0x44);
+}
+
 TEST(Board, reset_brings_it_back_to_where_it_began) {
   TestBoard board;
   auto& cpu = board.cpu();

@@ -9,7 +9,8 @@ ProcessorPort::ProcessorPort(const Wiring& wiring, unsigned number, u64 tsc_hz)
                    .processor = *this,
                    .ipi = wiring.bus,
                    .eoi = wiring.ioapic,
-                   .extint = wiring.pic},
+                   .extint = wiring.pic,
+                   .pv_eoi = &wiring.word},
                   {.id = number, .bootstrap = number == 0, .tsc_khz = tsc_hz / 1000}),
       pvclock_({.clock = wiring.clock, .wall = wiring.wall_clock, .tsc = *this, .memory = wiring.ram},
                tsc_hz / 1000, time::PvClock::Stability::Stable) {}

@@ -29,6 +29,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
     ProcessorHost& host;
     memory::AddressSpace& memory;
     time::GuestWriter& ram;
+    irq::GuestWord& word;
     time::Clock& clock;
     time::WallClock& wall_clock;
     irq::ApicBus& bus;

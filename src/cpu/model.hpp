@@ -48,7 +48,8 @@ class Model {
     u32 apic_id = 0;     // this one's
     u64 tsc_hz = 0;      // 0: not known, the guest calibrates
     u64 apic_timer_hz = 1'000'000'000;
-    u32 kvm_features = KvmFeature::NOP_IO_DELAY | KvmFeature::CLOCKSOURCE2 | KvmFeature::CLOCKSOURCE_STABLE;
+    u32 kvm_features = KvmFeature::NOP_IO_DELAY | KvmFeature::CLOCKSOURCE2 | KvmFeature::PV_EOI |
+                       KvmFeature::CLOCKSOURCE_STABLE;
     bool paravirtual = true;  // show the KVM leaves at all
     bool pcid = false;
   };
