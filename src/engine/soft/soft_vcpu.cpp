@@ -1,6 +1,7 @@
 #include "engine/soft/soft.hpp"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <new>
@@ -337,10 +338,10 @@ bool SoftVcpu::stop_at(ucontext_t* context, u64 rip, u64 stub) {
 }
 
 bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
-  static_cast<void>(info);
   auto& registers = context->uc_mcontext.gregs;
   const u64 pc = static_cast<u64>(registers[REG_RIP]);
-  const bool stepping = signal == SIGTRAP && (registers[REG_EFL] & static_cast<greg_t>(kTrapFlag)) != 0;
+  // Not by TF as it is now: the step may have been a popf that cleared it.
+  const bool stepping = signal == SIGTRAP && info->si_code == TRAP_TRACE;
   const bool kick_signal = signal == host::SignalDispatcher::kick_signal();
   if (!code_.holds(pc)) {
     if (!kick_signal && !stepping) return false;
@@ -371,7 +372,14 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
 
 void SoftVcpu::kick() {
   kicked_.store(true);
-  if (thread_known_.load(std::memory_order_acquire)) thread_->kick();
+  if (!thread_known_.load(std::memory_order_acquire)) return;
+  // From its own thread (a handler of the kick signal, or a device within a Platform call) no signal is sent:
+  // it would come back here from that handler for ever.
+  if (gettid() == thread_->id()) {
+    context_->exit_request = 1;
+  } else {
+    thread_->kick();
+  }
 }
 
 // --- dispatcher ---------------------------------------------------------------------------------------
