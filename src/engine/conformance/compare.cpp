@@ -98,14 +98,19 @@ bool fault_address_is_defined(const x86::Instruction& instruction) {
   }
 }
 
-u64 compared_flags(const x86::Instruction& instruction) {
-  return (Rflags::arithmetic | Rflags::DF) & ~u64{instruction.info->flags_undefined};
+u64 compared_flags(const x86::Instruction& instruction, const Outcome& native, Tolerance tolerance) {
+  constexpr u8 kBreakpoint = 3;
+  u64 flags = (Rflags::arithmetic | Rflags::DF) & ~u64{instruction.info->flags_undefined};
+  if (tolerance.flags_of_faulting_instruction && native.vector != kBreakpoint) {
+    flags &= ~u64{instruction.info->flags_written};
+  }
+  return flags;
 }
 
 }  // namespace
 
 std::string differences(const x86::Instruction& instruction, const XsaveLayout& layout, const Case&,
-                        const Outcome& native, const Outcome& engine) {
+                        const Outcome& native, const Outcome& engine, Tolerance tolerance) {
   Report report;
   report.number("vector", native.vector, engine.vector);
   if (native.vector == engine.vector && native.vector == kPageFault) {
@@ -114,7 +119,7 @@ std::string differences(const x86::Instruction& instruction, const XsaveLayout& 
     if (fault_address_is_defined(instruction)) report.number("cr2", native.cr2, engine.cr2);
   }
   report.number("rip", native.after.rip, engine.after.rip);
-  const u64 flags = compared_flags(instruction);
+  const u64 flags = compared_flags(instruction, native, tolerance);
   report.number("rflags", native.after.rflags & flags, engine.after.rflags & flags);
   for (unsigned i = 0; i < 16; ++i) report.number(kNames[i], native.after.gpr[i], engine.after.gpr[i]);
   compare_vectors(report, layout, native.after.xsave, engine.after.xsave);

@@ -9,9 +9,16 @@
 
 namespace nacre::conformance {
 
+// What an engine does not promise.
+struct Tolerance {
+  // Of an instruction that faults: the flags that it would have written. (A translator tests addresses with the
+  // flags that are about to be overwritten; the instruction is restarted, so nothing but a debugger sees it.)
+  bool flags_of_faulting_instruction = false;
+};
+
 // Empty when they agree. One line a difference: "rax: native …, engine …".
 std::string differences(const x86::Instruction& instruction, const cpu::XsaveLayout& layout, const Case& test,
-                        const Outcome& native, const Outcome& engine);
+                        const Outcome& native, const Outcome& engine, Tolerance tolerance);
 
 // Bytes, disassembly and the state that matters, for a report.
 std::string describe(const Case& test);

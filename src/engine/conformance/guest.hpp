@@ -46,6 +46,8 @@ class Guest {
 
   void build_tables();
   void load(const Case& test);
+  void load_code(const Case& test);
+  void run_until_halted();
   void store(Outcome& outcome);
   void write(u64 physical, u64 value);
 
@@ -56,6 +58,7 @@ class Guest {
   u8 page_flags_[512] = {};
   cpu::State initial_;
   std::unique_ptr<engine::Vcpu> vcpu_;
+  u64 code_at_ = 0, code_length_ = 0;  // of the case in the code page
 };
 
 }  // namespace nacre::conformance
