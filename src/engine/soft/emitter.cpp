@@ -4,7 +4,7 @@ namespace nacre::soft {
 
 using x86::kNoRegister;
 
-void Emitter::modrm_memory(u8 reg, const HostMemory& memory) {
+void Emitter::modrm_memory(u8 reg, const HostMemory& memory, ShortDisplacement short_displacement) {
   const u8 reg_field = static_cast<u8>((reg & 7) << 3);
   if (memory.base == kNoRegister) {
     // No base: SIB with base 101b and mod 00 is [index * scale + disp32].
@@ -16,7 +16,8 @@ void Emitter::modrm_memory(u8 reg, const HostMemory& memory) {
   }
   // rBP and R13 as a base have no form without displacement.
   const bool zero = memory.displacement == 0 && (memory.base & 7) != 5;
-  const bool small = memory.displacement >= -128 && memory.displacement <= 127;
+  const bool fits = memory.displacement >= -128 && memory.displacement <= 127;
+  const bool small = fits && short_displacement == ShortDisplacement::Allowed;
   const u8 mod = zero ? 0x00 : small ? 0x40 : 0x80;
   if (memory.index != kNoRegister || (memory.base & 7) == 4) {
     byte(mod | reg_field | 4);

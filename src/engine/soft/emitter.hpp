@@ -64,7 +64,10 @@ class Emitter {
   }
 
   // ModRM, SIB and displacement for a register field and a memory operand. No prefixes.
-  void modrm_memory(u8 reg, const HostMemory& memory);
+  // EVEX scales an 8-bit displacement (SDM vol. 2, 2.7.5), so such an instruction takes the 32-bit one.
+  enum class ShortDisplacement : u8 { Allowed, Avoided };
+  void modrm_memory(u8 reg, const HostMemory& memory,
+                    ShortDisplacement short_displacement = ShortDisplacement::Allowed);
   void modrm_register(u8 reg, u8 rm) { byte(static_cast<u8>(0xc0 | ((reg & 7) << 3) | (rm & 7))); }
   // One-byte-opcode instruction with a 64-bit (or 32-bit) operand.
   void op_memory(u8 opcode, u8 reg, const HostMemory& memory, bool wide = true);

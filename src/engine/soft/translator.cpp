@@ -45,6 +45,7 @@ u32 interpret_note(const Instruction& insn) {
     case Class::Invalid:
       return insn.length | InterpretNote::needs_vector;
     case Class::System:
+    case Class::String:  // maskmovdqu is one
       break;
     default:
       return insn.length;

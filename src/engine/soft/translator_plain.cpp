@@ -210,7 +210,9 @@ void Translator::encode(const Instruction& insn, const Fields& fields, const Hos
   if (insn.has_modrm) {
     e_->byte(insn.opcode);
     if (memory != nullptr) {
-      e_->modrm_memory(fields.reg, *memory);
+      e_->modrm_memory(fields.reg, *memory,
+                       insn.encoding == Encoding::Evex ? Emitter::ShortDisplacement::Avoided
+                                                       : Emitter::ShortDisplacement::Allowed);
     } else {
       e_->modrm_register(fields.reg, fields.rm);
     }
@@ -219,7 +221,9 @@ void Translator::encode(const Instruction& insn, const Fields& fields, const Hos
   } else {
     e_->byte(insn.opcode);
   }
-  for (unsigned i = 0; i < insn.immediate_size; i++) e_->byte(insn.bytes[insn.immediate_offset + i]);
+  // Immediates come last; extrq and insertq have two.
+  if (insn.immediate_size == 0) return;
+  for (unsigned i = insn.immediate_offset; i < insn.length; i++) e_->byte(insn.bytes[i]);
 }
 
 bool Translator::translate_plain(const Item& item) {
