@@ -11,9 +11,13 @@ namespace nacre::conformance {
 
 // What an engine does not promise.
 struct Tolerance {
-  // Of an instruction that faults: the flags that it would have written. (A translator tests addresses with the
-  // flags that are about to be overwritten; the instruction is restarted, so nothing but a debugger sees it.)
+  // Of an instruction that faults: the flags that it would have written. (A translator tests addresses with
+  // the flags that are about to be overwritten; the instruction is restarted, so nothing but a debugger sees
+  // it.)
   bool flags_of_faulting_instruction = false;
+  // A jump or return to a non-canonical address raises its #GP at the target, not at the branch. (No kernel
+  // or program goes on after it; testing each target would cost every return.)
+  bool noncanonical_branch_faults_at_target = false;
 };
 
 // Empty when they agree. One line a difference: "rax: native …, engine …".

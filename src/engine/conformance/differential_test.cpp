@@ -70,7 +70,10 @@ class Differential : public ::testing::TestWithParam<Subject> {
     return seed;
   }
 
-  static Tolerance tolerance() { return {.flags_of_faulting_instruction = GetParam().kind != engine::Kind::Interp}; }
+  static Tolerance tolerance() {
+    const bool translated = GetParam().kind != engine::Kind::Interp;
+    return {.flags_of_faulting_instruction = translated, .noncanonical_branch_faults_at_target = translated};
+  }
 
   void check(Generator& generator, u64 seed, const Case& test, const Outcome& native) {
     static Outcome engine;
@@ -79,7 +82,8 @@ class Differential : public ::testing::TestWithParam<Subject> {
     Case again;
     ASSERT_TRUE(generator.make(seed, again));
     const x86::Instruction& instruction = generator.instruction();
-    const std::string text = differences(instruction, guest_->model().xsave(), test, native, engine, tolerance());
+    const std::string text =
+        differences(instruction, guest_->model().xsave(), test, native, engine, tolerance());
     if (text.empty()) return;
     const std::string mnemonic = instruction.info->name;
     if (++failures_[mnemonic] > 1) return;  // the first of each mnemonic is enough to read

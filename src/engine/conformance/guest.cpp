@@ -18,7 +18,8 @@ constexpr u64 kRamBytes = 2 * kMiB;
 // Guest-physical places.
 constexpr u64 kPml4 = 0x1000, kPdptLow = 0x2000, kPdLow = 0x3000, kPtLow = 0x4000, kPdptHigh = 0x5000,
               kPdHigh = 0x6000, kGdt = 0x7000, kIdt = 0x8000, kTss = 0x9000, kHandlers = 0xa000,
-              kStackTop = 0xf000, kLoader = 0x10000, kStaging = 0x11000, kCodePage = 0x20000, kDataPages = 0x21000;
+              kStackTop = 0xf000, kLoader = 0x10000, kStaging = 0x11000, kCodePage = 0x20000,
+              kDataPages = 0x21000;
 // Where the first 2 MiB lie for the supervisor: the top of the address space.
 constexpr u64 kSupervisor = 0xffffff8000000000;
 constexpr u64 kHandlerBytes = 16;
