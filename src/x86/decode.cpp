@@ -1,5 +1,7 @@
-// decode(): bytes to Instruction. One pass: prefixes, opcode, ModRM; the row by table lookup; then what the row
-// says follows (SIB, displacement, immediates); last the checks that make an encoding #UD. SDM vol. 2, chapter 2.
+// decode(): bytes to Instruction. One pass: prefixes, opcode, ModRM; the row by table lookup; then what the
+// row says follows (SIB, displacement, immediates); last the checks that make an encoding #UD. SDM vol. 2,
+// chapter 2.
+#include "x86/encoding_rules.hpp"
 #include "x86/instruction.hpp"
 #include "x86/opcode_table.hpp"
 
@@ -14,14 +16,6 @@ constexpr OpcodeInfo invalid_info() {
   return info;
 }
 constexpr OpcodeInfo kInvalidInfo = invalid_info();
-
-// What the second to fourth bytes of the encoding extend.
-struct Extension {
-  u8 r = 0, x = 0, b = 0;       // 8 or 0
-  u8 r2 = 0, v2 = 0;            // EVEX R' and V': 16 or 0
-  u8 length = 0;                // L or L'L
-  u8 maps = 1;                  // mmmmm
-};
 
 class Decoder {
  public:
@@ -69,7 +63,7 @@ class Decoder {
       if (status != DecodeStatus::Ok) return status;
     }
     if ((i_.info->attributes & A::has_immediate) != 0 && !immediates()) return out_of_bytes();
-    return allowed() ? DecodeStatus::Ok : DecodeStatus::Invalid;
+    return apply_encoding_rules(i_, extension_) ? DecodeStatus::Ok : DecodeStatus::Invalid;
   }
 
   // 2.1.1, 2.2.1. False: ran out of bytes. Leaves at_ on the first byte that is no prefix.
@@ -78,17 +72,39 @@ class Decoder {
       const u8 byte = bytes_[at_];
       u8 rex = 0;
       switch (byte) {
-        case 0x26: segment(ES); break;
-        case 0x2e: segment(CS); break;
-        case 0x36: segment(SS); break;
-        case 0x3e: segment(DS); break;
-        case 0x64: i_.segment = FS; break;
-        case 0x65: i_.segment = GS; break;
-        case 0x66: i_.operand_size_prefix = true; break;
-        case 0x67: i_.address_size_prefix = true; break;
-        case 0xf0: i_.lock = true; break;
-        case 0xf2: i_.repne = true, i_.rep = false; break;
-        case 0xf3: i_.rep = true, i_.repne = false; break;
+        case 0x26:
+          segment(ES);
+          break;
+        case 0x2e:
+          segment(CS);
+          break;
+        case 0x36:
+          segment(SS);
+          break;
+        case 0x3e:
+          segment(DS);
+          break;
+        case 0x64:
+          i_.segment = FS;
+          break;
+        case 0x65:
+          i_.segment = GS;
+          break;
+        case 0x66:
+          i_.operand_size_prefix = true;
+          break;
+        case 0x67:
+          i_.address_size_prefix = true;
+          break;
+        case 0xf0:
+          i_.lock = true;
+          break;
+        case 0xf2:
+          i_.repne = true, i_.rep = false;
+          break;
+        case 0xf3:
+          i_.rep = true, i_.repne = false;
+          break;
         default:
           if (!mode64_ || (byte & 0xf0) != 0x40) return true;
           rex = byte;
@@ -114,8 +130,10 @@ class Decoder {
     extension_.b = (i_.rex & 1) != 0 ? 8 : 0;
     i_.w = (i_.rex & 8) != 0;
     i_.vector_length = 16;
-    i_.mandatory = i_.rep ? MandatoryPrefix::PF3 : i_.repne ? MandatoryPrefix::PF2
-                   : i_.operand_size_prefix ? MandatoryPrefix::P66 : MandatoryPrefix::None;
+    i_.mandatory = i_.rep                   ? MandatoryPrefix::PF3
+                   : i_.repne               ? MandatoryPrefix::PF2
+                   : i_.operand_size_prefix ? MandatoryPrefix::P66
+                                            : MandatoryPrefix::None;
     i_.opcode = byte;
     if (byte != 0x0f) return DecodeStatus::Ok;
     if (!has(1)) return out_of_bytes();
@@ -201,10 +219,14 @@ class Decoder {
     if (i_.encoding == Encoding::Vex) return {kVex[map], nullptr};
     if (i_.encoding == Encoding::Evex) return {kEvex[map], nullptr};
     switch (i_.map) {
-      case Map::Primary: break;
-      case Map::Map0F: return {&kGeneral0F, &kSse0F};
-      case Map::Map0F38: return {&kSse0F38, &kGeneral0F38};
-      case Map::Map0F3A: return {&kSse0F3A, nullptr};
+      case Map::Primary:
+        break;
+      case Map::Map0F:
+        return {&kGeneral0F, &kSse0F};
+      case Map::Map0F38:
+        return {&kSse0F38, &kGeneral0F38};
+      case Map::Map0F3A:
+        return {&kSse0F3A, nullptr};
     }
     return {(i_.opcode & 0xf8) == 0xd8 ? &kX87Map : &kPrimaryMap, nullptr};
   }
@@ -323,7 +345,8 @@ class Decoder {
     bool second = false;
     for (const Operand& operand : i_.info->operands) {
       switch (operand.kind) {
-        case OperandKind::None: return true;
+        case OperandKind::None:
+          return true;
         case OperandKind::Immediate:
         case OperandKind::VectorImm:
           if (!immediate(operand, second)) return false;
@@ -341,7 +364,8 @@ class Decoder {
           i_.displacement_size = i_.address_size;
           i_.displacement = static_cast<i64>(take(i_.address_size));
           break;
-        default: break;
+        default:
+          break;
       }
     }
     return true;
@@ -377,90 +401,6 @@ class Decoder {
     i_.immediate = take(size);
     i_.immediate2 = static_cast<u16>(take(2));
     return true;
-  }
-
-  // The encodings of a row that are #UD all the same.
-  bool allowed() {
-    const u32 attributes = i_.info->attributes;
-    if (i_.lock && !((attributes & A::lockable) != 0 && i_.is_memory)) return false;
-    if (i_.encoding != Encoding::Legacy) {
-      if ((attributes & A::vvvv_unused) != 0 && (i_.vvvv & 15) != 0) return false;
-      if (!mode64_) i_.vvvv &= 7;  // only where vvvv names a register is its top bit ignored
-      if (!vector_allowed()) return false;
-    }
-    return (attributes & A::restricted_registers) == 0 || registers_exist();
-  }
-
-  bool vector_allowed() {
-    const bool vsib = (i_.info->attributes & A::has_vsib) != 0;
-    if (vsib && !vsib_allowed()) return false;
-    if (i_.encoding == Encoding::Vex) return true;
-    // V' is the top bit of vvvv, or of a vector index.
-    if (!vsib && (i_.info->attributes & A::vvvv_unused) != 0 && i_.vvvv != 0) return false;
-    return evex_allowed();
-  }
-
-  bool registers_exist() {
-    for (const Operand& operand : i_.info->operands) {
-      switch (operand.kind) {
-        case OperandKind::None: return true;
-        case OperandKind::SegmentReg:
-          i_.reg &= 7;  // REX.R is ignored
-          if (i_.reg > GS || (i_.reg == CS && operand.access == Access::Write)) return false;
-          break;
-        case OperandKind::ControlReg:
-          if (i_.reg != 0 && i_.reg != 2 && i_.reg != 3 && i_.reg != 4 && i_.reg != 8) return false;
-          break;
-        case OperandKind::DebugReg:
-        case OperandKind::MaskReg:
-          if (i_.reg > 7) return false;
-          break;
-        case OperandKind::MaskRm:
-          i_.rm &= 7;  // VEX.B is ignored
-          break;
-        case OperandKind::MaskVvvv:
-          if (i_.vvvv > 7) return false;
-          break;
-        default: break;
-      }
-    }
-    return true;
-  }
-
-  // Gathers and scatters: index, destination and (VEX) mask are different registers. 2.3.12, 2.7.
-  [[nodiscard]] bool vsib_allowed() const {
-    if (i_.encoding == Encoding::Vex) return i_.reg != i_.index && i_.reg != i_.vvvv && i_.index != i_.vvvv;
-    return i_.info->operation != Operation::Gather || i_.reg != i_.index;
-  }
-
-  bool evex_allowed() {
-    const u32 attributes = i_.info->attributes;
-    if (i_.reg > 15 && i_.info->operands[0].kind == OperandKind::GprReg) return false;
-    if (i_.mask != 0 && (attributes & A::mask_allowed) == 0) return false;
-    if (i_.mask == 0 && (attributes & A::mask_required) != 0) return false;
-    if (i_.zeroing && !zeroing_allowed()) return false;
-    if (i_.broadcast) {
-      const u32 allowed = i_.is_memory ? A::broadcast_allowed : A::rounding_allowed | A::suppress_allowed;
-      if ((attributes & allowed) == 0) return false;
-    }
-    if (extension_.length == 3) return false;
-    extend_rm();
-    const bool gpr = i_.info->operands[0].kind == OperandKind::GprReg;
-    return !(gpr && i_.reg > R15);
-  }
-  // 2.7.3: in a register form EVEX.X is the top bit of a vector register's number.
-  void extend_rm() {
-    if (i_.is_memory || extension_.x == 0) return;
-    for (const Operand& operand : i_.info->operands) {
-      if (operand.kind == OperandKind::VectorRm) i_.rm |= 16;
-    }
-  }
-  // Elements can be zeroed in a vector register only.
-  [[nodiscard]] bool zeroing_allowed() const {
-    if (i_.mask == 0 || (i_.info->attributes & A::mask_required) != 0) return false;
-    const OperandKind kind = i_.info->operands[0].kind;
-    return kind == OperandKind::VectorReg || kind == OperandKind::VectorVvvv ||
-           (kind == OperandKind::VectorRm && !i_.is_memory);
   }
 
   const u8* bytes_;

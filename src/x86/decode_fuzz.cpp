@@ -31,18 +31,35 @@ void check(const Instruction& i, CodeSize size) {
   require((i.info->flags_undefined & ~arithmetic) == 0);
   for (const Operand& operand : i.info->operands) {
     switch (operand.kind) {  // registers that only some numbers have
-      case OperandKind::GprReg: require(i.reg < gprs); break;
-      case OperandKind::GprVvvv: require(i.vvvv < gprs); break;
-      case OperandKind::SegmentReg: require(i.reg <= GS); break;
-      case OperandKind::ControlReg: require(i.reg <= 8); break;
+      case OperandKind::GprReg:
+        require(i.reg < gprs);
+        break;
+      case OperandKind::GprVvvv:
+        require(i.vvvv < gprs);
+        break;
+      case OperandKind::SegmentReg:
+        require(i.reg <= GS);
+        break;
+      case OperandKind::ControlReg:
+        require(i.reg <= 8);
+        break;
       case OperandKind::DebugReg:
-      case OperandKind::MaskReg: require(i.reg < 8); break;
-      case OperandKind::MaskRm: require(i.is_memory || i.rm < 8); break;
-      case OperandKind::MaskVvvv: require(i.vvvv < 8); break;
+      case OperandKind::MaskReg:
+        require(i.reg < 8);
+        break;
+      case OperandKind::MaskRm:
+        require(i.is_memory || i.rm < 8);
+        break;
+      case OperandKind::MaskVvvv:
+        require(i.vvvv < 8);
+        break;
       case OperandKind::GprRm:
       case OperandKind::GprRmOnly:
-      case OperandKind::GprOpcode: require(i.is_memory || i.rm < gprs); break;
-      default: break;
+      case OperandKind::GprOpcode:
+        require(i.is_memory || i.rm < gprs);
+        break;
+      default:
+        break;
     }
   }
   static_cast<void>(gprs_read(i) | gprs_written(i));

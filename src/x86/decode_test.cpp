@@ -1,5 +1,5 @@
-// Representative rows and every rule of the decoder, by example. The mass of encodings is compared with another
-// decoder in zydis_test.cpp.
+// Representative rows and every rule of the decoder, by example. The mass of encodings is compared with
+// another decoder in zydis_test.cpp.
 #include <gtest/gtest.h>
 
 #include <initializer_list>
@@ -40,7 +40,9 @@ Instruction decode16(std::initializer_list<u8> bytes) {
   EXPECT_EQ(d.status, DecodeStatus::Ok);
   return d.i;
 }
-DecodeStatus status64(std::initializer_list<u8> bytes) { return decode_bytes(CodeSize::Bits64, bytes).status; }
+DecodeStatus status64(std::initializer_list<u8> bytes) {
+  return decode_bytes(CodeSize::Bits64, bytes).status;
+}
 
 TEST(Decode, AddWithMemoryDestination) {
   const Instruction i = decode64({0x48, 0x01, 0x44, 0x8b, 0xf8});  // add [rbx+rcx*4-8], rax
@@ -71,8 +73,8 @@ TEST(Decode, RexCountsOnlyDirectlyBeforeTheOpcode) {
 }
 
 TEST(Decode, ByteRegistersDependOnRex) {
-  const Instruction high = decode64({0x88, 0xe0});        // mov al, ah
-  const Instruction low = decode64({0x40, 0x88, 0xe0});   // mov al, spl
+  const Instruction high = decode64({0x88, 0xe0});       // mov al, ah
+  const Instruction low = decode64({0x40, 0x88, 0xe0});  // mov al, spl
   EXPECT_TRUE(byte_register(high, high.reg).high);
   EXPECT_EQ(byte_register(high, high.reg).index, RAX);
   EXPECT_FALSE(byte_register(low, low.reg).high);
@@ -228,28 +230,33 @@ TEST(Decode, Vex) {
 }
 
 TEST(Decode, VexGather) {
-  const Instruction i = decode64({0xc4, 0xe2, 0x69, 0x90, 0x04, 0x8b});  // vpgatherdd xmm0, [rbx+xmm1*4], xmm2
+  const Instruction i =
+      decode64({0xc4, 0xe2, 0x69, 0x90, 0x04, 0x8b});  // vpgatherdd xmm0, [rbx+xmm1*4], xmm2
   EXPECT_EQ(i.info->operation, Operation::Gather);
   EXPECT_EQ(i.base, RBX);
   EXPECT_EQ(i.index, 1);
   EXPECT_EQ(gprs_read(i), mask({RBX}));
-  EXPECT_EQ(status64({0xc4, 0xe2, 0x69, 0x90, 0x0c, 0x8b}), DecodeStatus::Invalid);  // destination is the index
+  EXPECT_EQ(status64({0xc4, 0xe2, 0x69, 0x90, 0x0c, 0x8b}),
+            DecodeStatus::Invalid);  // destination is the index
 }
 
 TEST(Decode, EvexDisplacementScaling) {
-  const Instruction full = decode64({0x62, 0xf1, 0x74, 0x48, 0x58, 0x43, 0x01});  // vaddps zmm0, zmm1, [rbx+64]
+  const Instruction full =
+      decode64({0x62, 0xf1, 0x74, 0x48, 0x58, 0x43, 0x01});  // vaddps zmm0, zmm1, [rbx+64]
   EXPECT_EQ(full.displacement, 64);
   EXPECT_EQ(memory_bytes(full), 64u);
-  const Instruction one = decode64({0x62, 0xf1, 0x74, 0x58, 0x58, 0x43, 0x01});   // … [rbx+4]{1to16}
+  const Instruction one = decode64({0x62, 0xf1, 0x74, 0x58, 0x58, 0x43, 0x01});  // … [rbx+4]{1to16}
   EXPECT_EQ(one.displacement, 4);
   EXPECT_EQ(memory_bytes(one), 4u);
-  const Instruction scalar = decode64({0x62, 0xf1, 0xf7, 0x08, 0x58, 0x43, 0x02});  // vaddsd xmm0, xmm1, [rbx+16]
+  const Instruction scalar =
+      decode64({0x62, 0xf1, 0xf7, 0x08, 0x58, 0x43, 0x02});  // vaddsd xmm0, xmm1, [rbx+16]
   EXPECT_EQ(scalar.displacement, 16);
   EXPECT_EQ(memory_bytes(scalar), 8u);
 }
 
 TEST(Decode, EvexMasksAndRounding) {
-  const Instruction masked = decode64({0x62, 0xf1, 0x74, 0xca, 0x58, 0xc2});  // vaddps zmm0{k2}{z}, zmm1, zmm2
+  const Instruction masked =
+      decode64({0x62, 0xf1, 0x74, 0xca, 0x58, 0xc2});  // vaddps zmm0{k2}{z}, zmm1, zmm2
   EXPECT_EQ(masked.mask, 2);
   EXPECT_TRUE(masked.zeroing);
   const Instruction rounded = decode64({0x62, 0xf1, 0x74, 0x38, 0x58, 0xc2});  // … {rd-sae}

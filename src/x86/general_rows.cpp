@@ -164,9 +164,9 @@ constexpr Row kRows0F[] = {
     row(0xba, "btr",     Op::Btr,     {rw(Ev), Ib}, reg(6) | lock | bits),
     row(0xba, "btc",     Op::Btc,     {rw(Ev), Ib}, reg(7) | lock | bits),
     row(0xbb, "btc",     Op::Btc,     {rw(Ev), Gv}, lock | bits),
-    row(0xbc, "tzcnt",   Op::Tzcnt,   {w(Gv), Ev}, PF3 | count_zeros | needs(F::Bmi1)),
+    row(0xbc, "tzcnt",   Op::Tzcnt,   {w(Gv), Ev}, PF3 | count_zeros),  // no feature: without BMI1 it is bsf
     row(0xbc, "bsf",     Op::Bsf,     {rw(Gv), Ev}, scan),  // destination unchanged when the source is 0
-    row(0xbd, "lzcnt",   Op::Lzcnt,   {w(Gv), Ev}, PF3 | count_zeros | needs(F::Lzcnt)),
+    row(0xbd, "lzcnt",   Op::Lzcnt,   {w(Gv), Ev}, PF3 | count_zeros),  // … without LZCNT it is bsr, and must not be #UD
     row(0xbd, "bsr",     Op::Bsr,     {rw(Gv), Ev}, scan),
     row(0xbe, "movsx",   Op::Movsx,   {w(Gv), Eb}, {}),
     row(0xbf, "movsx",   Op::Movsx,   {w(Gv), Ew}, {}),

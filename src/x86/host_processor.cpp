@@ -53,8 +53,10 @@ struct alignas(16) VectorState {
   asm volatile("fxrstor64 %0" ::"m"(vectors));
   if (__builtin_cpu_supports("avx512bw")) {
     asm volatile(
-        "kxnorq %%k1, %%k1, %%k1\n kmovq %%k1, %%k0\n kmovq %%k1, %%k2\n kmovq %%k1, %%k3\n kmovq %%k1, %%k4\n"
-        "kmovq %%k1, %%k5\n kmovq %%k1, %%k6\n kmovq %%k1, %%k7" ::: "memory");
+        "kxnorq %%k1, %%k1, %%k1\n kmovq %%k1, %%k0\n kmovq %%k1, %%k2\n kmovq %%k1, %%k3\n kmovq %%k1, "
+        "%%k4\n"
+        "kmovq %%k1, %%k5\n kmovq %%k1, %%k6\n kmovq %%k1, %%k7" ::
+            : "memory");
   }
   register const Registers* pointer asm("r15") = &before;
   asm volatile(
@@ -63,7 +65,8 @@ struct alignas(16) VectorState {
       "mov 32(%%r15), %%rsp\n mov 40(%%r15), %%rbp\n mov 48(%%r15), %%rsi\n mov 56(%%r15), %%rdi\n"
       "mov 64(%%r15), %%r8\n mov 72(%%r15), %%r9\n mov 80(%%r15), %%r10\n mov 88(%%r15), %%r11\n"
       "mov 96(%%r15), %%r12\n mov 104(%%r15), %%r13\n mov 112(%%r15), %%r14\n mov 120(%%r15), %%r15\n"
-      "jmp *1f(%%rip)\n 1: .quad 0x10000000" ::"r"(pointer) : "memory");
+      "jmp *1f(%%rip)\n 1: .quad 0x10000000" ::"r"(pointer)
+      : "memory");
   __builtin_unreachable();
 }
 

@@ -15,16 +15,16 @@ struct Registers {
 };
 
 struct Outcome {
-  int signal = 0;          // SIGTRAP: ran to its end
-  usize length = 0;        // bytes consumed, with SIGTRAP
-  u64 fault_address = 0;   // with SIGSEGV
+  int signal = 0;         // SIGTRAP: ran to its end
+  usize length = 0;       // bytes consumed, with SIGTRAP
+  u64 fault_address = 0;  // with SIGSEGV
   Registers after;
 };
 
 class HostProcessor {
  public:
-  static constexpr u64 kPage = 0x20000000;       // a page that can be read and written, with nothing behind it
-  static constexpr u64 kReadOnly = 0x20010000;   // one that can only be read
+  static constexpr u64 kPage = 0x20000000;      // a page that can be read and written, with nothing behind it
+  static constexpr u64 kReadOnly = 0x20010000;  // one that can only be read
 
   HostProcessor();
   ~HostProcessor();

@@ -7,29 +7,50 @@ unsigned operand_bytes(const Instruction& instruction, Width width) {
   const unsigned size = instruction.operand_size, vector = instruction.vector_length;
   switch (width) {
     case Width::None:
-    case Width::Environment: return 0;
-    case Width::B: return 1;
-    case Width::W: return 2;
-    case Width::D: return 4;
-    case Width::Q: return 8;
-    case Width::T: return 10;
-    case Width::X: return 16;
-    case Width::Y: return 32;
-    case Width::Z: return 64;
-    case Width::OpSize: return size;
-    case Width::OpSizeZ: return size == 2 ? 2 : 4;
-    case Width::OpSizeY: return size == 8 ? 8 : 4;
-    case Width::AddressSize: return instruction.address_size;
-    case Width::Native: return instruction.code_size == CodeSize::Bits64 ? 8 : 4;
-    case Width::Vector: return vector;
-    case Width::HalfVector: return vector / 2;
-    case Width::QuarterVector: return vector / 4;
-    case Width::EighthVector: return vector / 8;
-    case Width::FarMemory: return 2 + size;
-    case Width::TableRegister: return instruction.code_size == CodeSize::Bits64 ? 10 : 6;
+    case Width::Environment:
+      return 0;
+    case Width::B:
+      return 1;
+    case Width::W:
+      return 2;
+    case Width::D:
+      return 4;
+    case Width::Q:
+      return 8;
+    case Width::T:
+      return 10;
+    case Width::X:
+      return 16;
+    case Width::Y:
+      return 32;
+    case Width::Z:
+      return 64;
+    case Width::OpSize:
+      return size;
+    case Width::OpSizeZ:
+      return size == 2 ? 2 : 4;
+    case Width::OpSizeY:
+      return size == 8 ? 8 : 4;
+    case Width::AddressSize:
+      return instruction.address_size;
+    case Width::Native:
+      return instruction.code_size == CodeSize::Bits64 ? 8 : 4;
+    case Width::Vector:
+      return vector;
+    case Width::HalfVector:
+      return vector / 2;
+    case Width::QuarterVector:
+      return vector / 4;
+    case Width::EighthVector:
+      return vector / 8;
+    case Width::FarMemory:
+      return 2 + size;
+    case Width::TableRegister:
+      return instruction.code_size == CodeSize::Bits64 ? 10 : 6;
     case Width::StackWord:
       return instruction.code_size != CodeSize::Bits64 ? size : size == 2 ? 2 : 8;
-    case Width::OpSizePair: return 2 * size;
+    case Width::OpSizePair:
+      return 2 * size;
   }
   return 0;
 }
@@ -38,34 +59,49 @@ namespace {
 
 bool is_memory_kind(const Instruction& instruction, OperandKind kind) {
   switch (kind) {
-    case OperandKind::MemoryOffset: return true;
+    case OperandKind::MemoryOffset:
+      return true;
     case OperandKind::GprRm:
     case OperandKind::MemoryOnly:
     case OperandKind::MmxRm:
     case OperandKind::VectorRm:
     case OperandKind::MaskRm:
-    case OperandKind::Vsib: return instruction.is_memory;
-    default: return false;
+    case OperandKind::Vsib:
+      return instruction.is_memory;
+    default:
+      return false;
   }
 }
 
-constexpr u16 bit(unsigned gpr) { return static_cast<u16>(1u << (gpr & 15)); }
+constexpr u16 bit(unsigned gpr) {
+  return static_cast<u16>(1u << (gpr & 15));
+}
 
 // The general register that an operand is, as a mask; 0 when it is none.
 u16 gpr_of(const Instruction& instruction, const Operand& operand) {
   u8 number = 0;
   switch (operand.kind) {
-    case OperandKind::GprReg: number = instruction.reg; break;
+    case OperandKind::GprReg:
+      number = instruction.reg;
+      break;
     case OperandKind::GprRm:
       if (instruction.is_memory) return 0;
       [[fallthrough]];
     case OperandKind::GprRmOnly:
-    case OperandKind::GprOpcode: number = instruction.rm; break;
-    case OperandKind::GprVvvv: number = instruction.vvvv; break;
-    case OperandKind::Accumulator: return bit(RAX);
-    case OperandKind::FixedCl: return bit(RCX);
-    case OperandKind::FixedDx: return bit(RDX);
-    default: return 0;
+    case OperandKind::GprOpcode:
+      number = instruction.rm;
+      break;
+    case OperandKind::GprVvvv:
+      number = instruction.vvvv;
+      break;
+    case OperandKind::Accumulator:
+      return bit(RAX);
+    case OperandKind::FixedCl:
+      return bit(RCX);
+    case OperandKind::FixedDx:
+      return bit(RDX);
+    default:
+      return 0;
   }
   return bit(operand.width == Width::B ? byte_register(instruction, number).index : number);
 }
@@ -95,7 +131,8 @@ u16 gprs_read(const Instruction& instruction) {
   const OpcodeInfo& info = *instruction.info;
   u16 mask = info.implicit_read;
   // 16-bit results leave the rest of the register as it was.
-  if (instruction.operand_size == 2 && (info.kind == Class::Plain || info.kind == Class::Stack)) mask |= info.implicit_written;
+  if (instruction.operand_size == 2 && (info.kind == Class::Plain || info.kind == Class::Stack))
+    mask |= info.implicit_written;
   for (const Operand& operand : info.operands) {
     const bool partial = operand.access == Access::Write && operand_bytes(instruction, operand.width) < 4;
     const bool read = operand.access == Access::Read || operand.access == Access::ReadWrite || partial ||
@@ -125,7 +162,13 @@ u16 gprs_written(const Instruction& instruction) {
 
 u32 condition_flags(unsigned condition) {
   static constexpr u32 kFlags[] = {
-      Rflags::OF, Rflags::CF, Rflags::ZF, Rflags::CF | Rflags::ZF, Rflags::SF, Rflags::PF, Rflags::SF | Rflags::OF,
+      Rflags::OF,
+      Rflags::CF,
+      Rflags::ZF,
+      Rflags::CF | Rflags::ZF,
+      Rflags::SF,
+      Rflags::PF,
+      Rflags::SF | Rflags::OF,
       Rflags::ZF | Rflags::SF | Rflags::OF,
   };
   return kFlags[(condition >> 1) & 7];
@@ -135,8 +178,10 @@ u32 flags_tested(const Instruction& instruction) {
   switch (instruction.info->operation) {
     case Operation::Jcc:
     case Operation::Setcc:
-    case Operation::Cmovcc: return condition_flags(instruction.opcode & 15);
-    default: return instruction.info->flags_tested;
+    case Operation::Cmovcc:
+      return condition_flags(instruction.opcode & 15);
+    default:
+      return instruction.info->flags_tested;
   }
 }
 

@@ -46,7 +46,7 @@ struct OpcodeMap {
   usize rows = 0;
 
   [[nodiscard]] const OpcodeInfo* find(Cell cell, u32 key) const {
-    for (const Match* m = match + cell.first, *end = m + cell.count; m != end; ++m) {
+    for (const Match *m = match + cell.first, *end = m + cell.count; m != end; ++m) {
       if ((key & m->mask) == m->value) return info + m->info;
     }
     return nullptr;

