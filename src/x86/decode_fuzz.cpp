@@ -2,6 +2,7 @@
 #include <cstdlib>
 #include <memory>
 
+#include "x86/format.hpp"
 #include "x86/instruction.hpp"
 
 namespace nacre::x86 {
@@ -64,6 +65,8 @@ void check(const Instruction& i, CodeSize size) {
   }
   static_cast<void>(gprs_read(i) | gprs_written(i));
   static_cast<void>(flags_tested(i));
+  char text[kFormattedLength];
+  require(format(i, 0, text, sizeof text) + 1 < sizeof text);
 }
 
 }  // namespace
