@@ -249,6 +249,25 @@ TEST_F(Soft, accesses_that_cross_pages) {
   run_both(crossing);
 }
 
+GUEST_CODE(stack_window, R"(
+  mov $0x80018, %esp
+  mov $0x1111, %eax
+  mov $8, %ecx
+1: stc
+  push %rax
+  push %rcx
+  pushq $77
+  pop %rdx
+  pop %rbx
+  pop %rsi
+  adc $0, %rdi
+  sub $8, %rsp
+  dec %ecx
+  jnz 1b
+  hlt)")
+
+TEST_F(Soft, stack_windows_that_slide_over_a_page_boundary_with_live_flags) { run_both(stack_window); }
+
 GUEST_CODE(live_flags, R"(
   mov $0x100000, %ebx
   stc

@@ -124,8 +124,16 @@ void Translator::check_tag(Cold& cold, bool flags_live) {
     e_->load(RCX, tag);
     e_->not_(RCX);
     e_->lea(R14, {R14, RCX, 0, 1});  // linear - tag
-    e_->lea(RCX, HostMemory::at(R14, static_cast<i32>(cold.window) - 1));
-    e_->pext(RCX, RCX, HostMemory::context(offsetof(Context, page_mask)));
+    if (cold.stack) {
+      // Both ends: without an index to guard it, the window may begin just below the page.
+      e_->lea(R15, HostMemory::at(R14, static_cast<i32>(cold.window) - 1));
+      e_->pext(R15, R15, HostMemory::context(offsetof(Context, page_mask)));
+      e_->pext(RCX, R14, HostMemory::context(offsetof(Context, page_mask)));
+      e_->lea(RCX, HostMemory::sum(RCX, R15));
+    } else {
+      e_->lea(RCX, HostMemory::at(R14, static_cast<i32>(cold.window) - 1));
+      e_->pext(RCX, RCX, HostMemory::context(offsetof(Context, page_mask)));
+    }
     const usize hit = e_->jrcxz();
     cold.from = e_->jmp();
     e_->patch8(hit, e_->size());
