@@ -1,5 +1,7 @@
 // Exceptions, interrupts, gates, far transfers and fast system calls: what is pushed, where execution goes,
 // which error code.
+#include <gtest/gtest.h>
+
 #include "interp/test_machine.hpp"
 
 namespace nacre::interp {

@@ -1,6 +1,9 @@
 // Instruction fetch. SDM vol. 3, 4.6 (fetch rights), 5.3 (code limit), 6.15 (#GP for 15 bytes).
 #include "interp/fetch.hpp"
 
+#include <array>
+#include <utility>
+
 #include "cpu/model.hpp"
 #include "interp/handlers.hpp"
 #include "interp/operands.hpp"
@@ -68,20 +71,35 @@ u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Hand
   return checks;
 }
 
-void set_key(DecodedInstruction& entry, const u8* bytes, CodeSize code_size) {
-  const unsigned length = entry.instruction.length > kWindow ? kWindow : entry.instruction.length;
-  for (unsigned half = 0; half < 2; ++half) {
-    const unsigned start = 8 * half;
-    const unsigned counted = length <= start ? 0 : length - start > 8 ? 8 : length - start;
-    entry.mask[half] = counted == 0 ? 0 : low_bytes_mask(counted);
-    entry.bytes[half] = load_host(bytes + start, 8) & entry.mask[half];
-  }
-  entry.code_size = code_size;
+// The mask of the bytes that an instruction of each length has in one of the two words.
+struct LengthMask {
+  u64 word[2];
+};
+constexpr u64 mask_of(unsigned length, unsigned start) {
+  return length <= start ? 0 : low_bytes_mask(length - start);
+}
+template <usize... lengths>
+constexpr std::array<LengthMask, kWindow> make_masks(std::index_sequence<lengths...>) {
+  return {LengthMask{{mask_of(lengths, 0), mask_of(lengths, 8)}}...};
+}
+constexpr auto kMasks = make_masks(std::make_index_sequence<kWindow>());
+
+u32 make_key(unsigned length, CodeSize code_size) { return length << 8 | static_cast<u32>(code_size) | 1 << 7; }
+
+// What did not decode is not kept: how many of its bytes made it so is the decoder's business.
+void set_key(DecodedInstruction& entry, const u8* bytes, CodeSize code_size, DecodeStatus status) {
+  const unsigned length = entry.instruction.length;
+  entry.key = 0;
+  if (status != DecodeStatus::Ok || length == 0 || length >= kWindow) return;
+  for (unsigned half = 0; half < 2; ++half) entry.bytes[half] = load_host(bytes + 8 * half, 8) & kMasks[length].word[half];
+  entry.key = make_key(length, code_size);
 }
 
 bool matches(const DecodedInstruction& entry, u64 low, u64 high, unsigned available, CodeSize code_size) {
-  return (low & entry.mask[0]) == entry.bytes[0] && (high & entry.mask[1]) == entry.bytes[1] &&
-         entry.code_size == code_size && entry.instruction.length <= available && entry.instruction.length != 0;
+  const unsigned length = entry.key >> 8;
+  const LengthMask& mask = kMasks[length];
+  return (low & mask.word[0]) == entry.bytes[0] && (high & mask.word[1]) == entry.bytes[1] &&
+         entry.key == make_key(length, code_size) && length <= available;
 }
 
 }  // namespace
@@ -90,7 +108,7 @@ const DecodedInstruction* Fetcher::decode(Core& core, DecodedInstruction& entry,
                                           unsigned available, CodeSize code_size) {
   DecodeStatus status = x86::decode(bytes, available, code_size, entry.instruction);
   if (status == DecodeStatus::NeedMoreBytes && available < kWindow) {
-    entry.instruction.length = 0;  // no hit if the rest faults
+    entry.key = 0;  // no hit if the rest faults
     const u64 next = core.code64 ? linear + available : (linear + available) & 0xffffffff;
     const TlbEntry* page = core.translate(next, AccessType::Execute, core.privilege);
     if (page == nullptr) return nullptr;
@@ -99,7 +117,7 @@ const DecodedInstruction* Fetcher::decode(Core& core, DecodedInstruction& entry,
   }
   entry.handler = handler_for(entry.instruction.info->operation);
   entry.checks = checks_for(core, entry.instruction, status, entry.handler);
-  set_key(entry, bytes, code_size);
+  set_key(entry, bytes, code_size, status);
   return &entry;
 }
 

@@ -1,4 +1,6 @@
 // Integer instructions: code bytes, registers before, registers and flags after.
+#include <gtest/gtest.h>
+
 #include "interp/test_machine.hpp"
 
 namespace nacre::interp {

@@ -52,7 +52,8 @@ bool misaligned(const Core& core, const Instruction& i, SegmentIndex segment, u6
   if ((i.info->attributes & x86::OpcodeAttribute::aligned_memory) == 0 || memory_operand(i) == nullptr)
     return false;
   const unsigned bytes = memory_bytes(i);
-  return bytes >= 16 && ((core.state->segment[segment].base + offset) & (bytes - 1)) != 0;
+  const u64 base = core.code64 && segment < x86::FS ? 0 : core.state->segment[segment].base;
+  return bytes >= 16 && ((base + offset) & (bytes - 1)) != 0;
 }
 
 bool available(Core& core, const Instruction& i) {

@@ -1,8 +1,6 @@
-// A tiny machine for the interpreter's tests: flat memory from 0, an invented platform, and helpers that put
+// A tiny machine for the interpreter's tests and fuzz target: flat memory from 0, an invented platform, and helpers that put
 // code and tables in place. Not for vector instructions: the vector unit here has no executable stubs.
 #pragma once
-
-#include <gtest/gtest.h>
 
 #include <cstring>
 #include <deque>
@@ -69,15 +67,17 @@ class Machine {
   static constexpr u16 kCode64 = 0x08, kData = 0x10, kUserData = 0x18 | 3, kUserCode64 = 0x20 | 3, kCode32 = 0x28,
                        kUserCode32 = 0x30 | 3, kTssSelector = 0x40, kSpare = 0x50;
 
-  Machine()
+  // `vector`: a unit that can run instructions, for those who need one.
+  explicit Machine(VectorUnit* vector = nullptr)
       : ram_(kMemory),
         flags_(kMemory / kPageSize),
         vector_pages_(4 * kPageSize),
         model_(make_model()) {
-    EXPECT_TRUE(memory_.add_ram(GuestPhysical(0), kMemory, ram_.data(), flags_.data()).ok());
+    NACRE_CHECK(memory_.add_ram(GuestPhysical(0), kMemory, ram_.data(), flags_.data()).ok());
     u8* page = reinterpret_cast<u8*>((reinterpret_cast<u64>(vector_pages_.data()) + 4095) & ~u64{4095});
     vector_ = std::make_unique<VectorUnit>(VectorPages{page, page, 4096, page + 4096}, model_.xsave());
-    interpreter_ = std::make_unique<Interpreter>(memory_, platform, model_, *vector_, &observer);
+    VectorUnit& unit = vector != nullptr ? *vector : *vector_;
+    interpreter_ = std::make_unique<Interpreter>(memory_, platform, model_, unit, &observer);
     cpu::reset(state, false);
     write_gdt();
   }
@@ -150,8 +150,9 @@ class Machine {
   void set_pte(u64 linear, u64 value) { poke<u64>(pte_address(linear), value); }
 
   StepResult step() { return interpreter_->step(state); }
+  // Stops early when a step does something other than execute; what the test expects then is not there.
   void steps(unsigned count) {
-    for (unsigned n = 0; n < count; ++n) ASSERT_EQ(step(), StepResult::Executed) << "step " << n;
+    while (count > 0 && step() == StepResult::Executed) --count;
   }
   Interpreter& interpreter() { return *interpreter_; }
 
@@ -164,7 +165,6 @@ class Machine {
  private:
   static cpu::Model make_model() {
     auto model = cpu::Model::create(cpu::NativeCpuid(), {});
-    EXPECT_TRUE(model.ok());
     return model.take();
   }
 
