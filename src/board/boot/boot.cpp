@@ -1,5 +1,6 @@
 #include "board/boot/boot.hpp"
 
+#include "board/boot/linux_payload.hpp"
 #include "board/boot/loaders.hpp"
 
 namespace nacre::board::boot {
@@ -44,6 +45,10 @@ Status load(const Machine& machine, const Request& request, cpu::State& state) {
   }
   switch (format) {
     case Format::BzImage:
+      if (!request.unpacked.empty() &&
+          load_unpacked(machine, request, request.unpacked, request.random, state).ok()) {
+        return {};
+      }
       return load_bzimage(machine, request, state);
     case Format::Pvh:
       return load_pvh(machine, request, state);

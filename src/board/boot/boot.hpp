@@ -35,7 +35,11 @@ struct Request {
   Bytes kernel = {};
   std::string_view kernel_name = "kernel";  // multiboot puts it before the command line
   std::string_view command_line = {};
-  Bytes initrd = {};                     // Linux and PVH; empty for none
+  Bytes initrd = {};  // Linux and PVH; empty for none
+  // A bzImage's payload, when the host has unpacked it already: then that is entered, moved by `random` if
+  // that is not 0. See linux_payload.hpp; if it turns out not to be usable, the kernel unpacks itself.
+  Bytes unpacked = {};
+  u64 random = 0;
   std::span<const Module> modules = {};  // multiboot (PVH: after the initrd)
 };
 

@@ -211,6 +211,16 @@ TEST(LoadUnpacked, obeys_nokaslr_and_kernels_that_cannot_be_moved) {
   EXPECT_EQ(state.rip, 16 * kMiB);
 }
 
+TEST(LoadUnpacked, is_what_load_does_when_given_the_payload_and_else_the_kernel_unpacks_itself) {
+  TestMachine machine(64 * kMiB);
+  const Image bzimage = make_bzimage(), vmlinux = make_vmlinux(), junk(5000, 1);
+  cpu::State state;
+  ASSERT_TRUE(load(machine.machine(), {.kernel = bzimage, .unpacked = vmlinux}, state).ok());
+  EXPECT_EQ(state.rip, 16 * kMiB);
+  ASSERT_TRUE(load(machine.machine(), {.kernel = bzimage, .unpacked = junk}, state).ok());
+  EXPECT_EQ(state.rip, 16 * kMiB + 0x200);
+}
+
 TEST(LoadUnpacked, refuses_relocations_that_point_outside) {
   TestMachine machine(64 * kMiB);
   const Image bzimage = make_bzimage();

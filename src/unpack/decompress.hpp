@@ -1,0 +1,14 @@
+// Unpacks what a bzImage carries, with the libraries that the system has for that. The bytes are untrusted.
+// Hosted; any thread.
+#pragma once
+
+#include "board/boot/linux_payload.hpp"
+#include "host/mapping.hpp"
+
+namespace nacre::unpack {
+
+// An Error when the kind is not one of LZ4, xz, zstd, gzip and none, or the stream is damaged or does not
+// unpack to the size the payload says.
+Result<host::Mapping> decompress(const board::boot::Payload& payload);
+
+}  // namespace nacre::unpack
