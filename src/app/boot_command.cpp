@@ -4,6 +4,7 @@
 
 #include "app/console.hpp"
 #include "app/exit_status.hpp"
+#include "app/guest_assets.hpp"
 #include "app/session.hpp"
 #include "host/file_bytes.hpp"
 
@@ -137,6 +138,8 @@ Result<int> BootCommand::try_run(const host::ClockPair& early) {
   auto vm = TRY(vm::Vm::create(config));
   board::boot::Request request;
   request.kernel = kernel.bytes();
+  const auto unpacked = unpack_kernel(kernel.bytes(), kernel_);
+  request.unpacked = unpacked.bytes();
   request.kernel_name = kernel_;
   request.command_line = append_;
   request.initrd = initrd.bytes();

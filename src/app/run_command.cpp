@@ -145,6 +145,8 @@ Result<int> RunCommand::try_run(const host::ClockPair& early) {
   const std::string text = command_line();
   board::boot::Request request;
   request.kernel = kernel.bytes();
+  const auto unpacked = unpack_kernel(kernel.bytes(), kernel_path);
+  request.unpacked = unpacked.bytes();
   request.kernel_name = kernel_path;
   request.command_line = text;
   request.initrd = {reinterpret_cast<const u8*>(initramfs.data()), initramfs.size()};

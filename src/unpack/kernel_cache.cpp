@@ -51,6 +51,8 @@ UnpackedKernel read_entry(const std::string& file, u64 bytes) {
 
 // All of it or nothing; a full disk is no reason to stop.
 void write_entry(const std::string& file, Bytes bytes) {
+  std::error_code ignored;
+  fs::create_directories(fs::path(file).parent_path(), ignored);
   std::string temporary = file + ".XXXXXX";
   const host::UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd) return;

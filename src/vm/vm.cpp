@@ -94,7 +94,9 @@ Status Vm::load(const board::boot::Request& request) {
   const board::boot::Machine machine = {machine_.board.memory(), machine_.board.options().memory_bytes,
                                         machine_.board.rsdp()};
   engine::Vcpu& first = *processors_.front()->vcpu;
-  if (auto status = board::boot::load(machine, request, first.state()); !status) return status.error();
+  board::boot::Request placed = request;
+  placed.random = environment_.random();
+  if (auto status = board::boot::load(machine, placed, first.state()); !status) return status.error();
   first.state_changed();
   return {};
 }
