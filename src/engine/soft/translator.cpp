@@ -30,6 +30,12 @@ bool is_unconditional_end(const Instruction& insn) {
   }
 }
 
+// Bytes are shifted by at most 31, whatever REX.W says.
+u64 shift_count_mask(const Instruction& insn) {
+  const bool wide = insn.w && x86::operand_bytes(insn, insn.info->operands[0].width) == 8;
+  return wide ? 63 : 31;
+}
+
 }  // namespace
 
 u32 interpret_note(const Instruction& insn) {
@@ -150,7 +156,7 @@ void Translator::find_live_flags() {
         u32 written = insn.info->flags_written;
         // A count of zero leaves flags alone; only an immediate count is known.
         if ((insn.info->attributes & x86::OpcodeAttribute::flags_depend_on_count) != 0 &&
-            (insn.immediate_size == 0 || (insn.immediate & (insn.w ? 63 : 31)) == 0)) {
+            (insn.immediate_size == 0 || (insn.immediate & shift_count_mask(insn)) == 0)) {
           const bool by_one = insn.opcode == 0xd0 || insn.opcode == 0xd1;
           if (!(insn.map == x86::Map::Primary && by_one)) written = 0;
         }
