@@ -103,37 +103,35 @@ bool is_branch(const x86::Instruction& instruction) {
   return kind == x86::Class::Jump || kind == x86::Class::Call || kind == x86::Class::Return;
 }
 
-u64 compared_flags(const x86::Instruction& instruction, const Outcome& native, Tolerance tolerance) {
-  constexpr u8 kBreakpoint = 3;
-  u64 flags = (Rflags::arithmetic | Rflags::DF) & ~u64{instruction.info->flags_undefined};
-  if (tolerance.flags_of_faulting_instruction && native.vector != kBreakpoint) {
-    flags &= ~u64{instruction.info->flags_written};
-  }
-  return flags;
-}
-
 }  // namespace
 
-std::string differences(const x86::Instruction& instruction, const XsaveLayout& layout, const Case&,
-                        const Outcome& native, const Outcome& engine, Tolerance tolerance) {
-  if (tolerance.noncanonical_branch_faults_at_target && is_branch(instruction) && native.vector == 13 &&
-      engine.vector == 13) {
-    return {};
+Ignored ignored_for(const x86::Instruction& instruction, const Outcome& native, Tolerance tolerance) {
+  constexpr u8 kBreakpoint = 3, kStackFault = 12, kProtection = 13;
+  Ignored ignored;
+  ignored.flags = instruction.info->flags_undefined;
+  if (tolerance.flags_of_faulting_instruction && native.vector != kBreakpoint) {
+    ignored.flags |= instruction.info->flags_written;
   }
+  ignored.fault_address = !fault_address_is_defined(instruction);
+  ignored.everything = tolerance.noncanonical_branch_faults_at_target && is_branch(instruction) &&
+                       native.vector == kProtection;
   // A call whose stack and target are both non-canonical: which of #SS and #GP comes first.
-  const auto non_canonical = [](u8 vector) { return vector == 12 || vector == 13; };
-  if (instruction.info->kind == x86::Class::Call && non_canonical(native.vector) && non_canonical(engine.vector)) {
-    return {};
-  }
+  if (instruction.info->kind == x86::Class::Call && native.vector == kStackFault) ignored.everything = true;
+  return ignored;
+}
+
+std::string differences(const XsaveLayout& layout, const Outcome& native, const Outcome& engine,
+                        const Ignored& ignored) {
+  if (ignored.everything) return {};
   Report report;
   report.number("vector", native.vector, engine.vector);
   if (native.vector == engine.vector && native.vector == kPageFault) {
     // Linux hides what it knows of addresses that are not the program's own.
     if (native.cr2 < u64{1} << 47) report.number("error code", native.error_code, engine.error_code);
-    if (fault_address_is_defined(instruction)) report.number("cr2", native.cr2, engine.cr2);
+    if (!ignored.fault_address) report.number("cr2", native.cr2, engine.cr2);
   }
   report.number("rip", native.after.rip, engine.after.rip);
-  const u64 flags = compared_flags(instruction, native, tolerance);
+  const u64 flags = (Rflags::arithmetic | Rflags::DF) & ~ignored.flags;
   report.number("rflags", native.after.rflags & flags, engine.after.rflags & flags);
   for (unsigned i = 0; i < 16; ++i) report.number(kNames[i], native.after.gpr[i], engine.after.gpr[i]);
   compare_vectors(report, layout, native.after.xsave, engine.after.xsave);
@@ -143,18 +141,25 @@ std::string differences(const x86::Instruction& instruction, const XsaveLayout& 
 
 std::string describe(const Case& test) {
   std::string text;
-  for (unsigned i = 0; i < test.code_bytes; ++i) {
-    char byte[4];
-    std::snprintf(byte, sizeof byte, "%02x ", test.code[i]);
-    text += byte;
+  unsigned at = 0;
+  while (at < test.code_bytes) {
+    ZydisDisassembledInstruction disassembled;
+    const bool known =
+        ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, test.before.rip + at, test.code + at,
+                                           test.code_bytes - at, &disassembled));
+    const unsigned length = known ? disassembled.info.length : test.code_bytes - at;
+    for (unsigned i = 0; i < length; ++i) {
+      char byte[4];
+      std::snprintf(byte, sizeof byte, "%02x ", test.code[at + i]);
+      text += byte;
+    }
+    text += "  ";
+    text += known ? disassembled.text : "(unknown to Zydis)";
+    text += "\n";
+    at += length;
   }
-  ZydisDisassembledInstruction disassembled;
-  const bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, test.before.rip,
-                                                        test.code, test.code_bytes, &disassembled));
-  text += "  ";
-  text += known ? disassembled.text : "(unknown to Zydis)";
   char line[200];
-  std::snprintf(line, sizeof line, "\n  at %llx, rflags %llx\n ",
+  std::snprintf(line, sizeof line, "  at %llx, rflags %llx\n ",
                 static_cast<unsigned long long>(test.before.rip),
                 static_cast<unsigned long long>(test.before.rflags));
   text += line;

@@ -20,9 +20,17 @@ struct Tolerance {
   bool noncanonical_branch_faults_at_target = false;
 };
 
+// What is left out of a comparison.
+struct Ignored {
+  u64 flags = 0;
+  bool fault_address = false;
+  bool everything = false;
+};
+Ignored ignored_for(const x86::Instruction& instruction, const Outcome& native, Tolerance tolerance);
+
 // Empty when they agree. One line a difference: "rax: native …, engine …".
-std::string differences(const x86::Instruction& instruction, const cpu::XsaveLayout& layout, const Case& test,
-                        const Outcome& native, const Outcome& engine, Tolerance tolerance);
+std::string differences(const cpu::XsaveLayout& layout, const Outcome& native, const Outcome& engine,
+                        const Ignored& ignored);
 
 // Bytes, disassembly and the state that matters, for a report.
 std::string describe(const Case& test);

@@ -1,6 +1,6 @@
 // Engines against the host's own processor, instruction by instruction.
 //
-//   NACRE_DIFF_SECONDS=600 …_test     how long each family runs (default: a second or two)
+//   NACRE_DIFF_SECONDS=600 …_test     how much longer each family runs (default: 0.4 s)
 //   NACRE_DIFF_SEED=0x1234 …_test     where the seeds start (default: a fixed one)
 //   NACRE_DIFF_ONLY=0x5678 …_test     one case, by the seed a failure printed, with its family's test as
 //   filter NACRE_DIFF_REPORT=100             how many mnemonics to report before giving up (default 10)
@@ -17,6 +17,7 @@
 #include "engine/conformance/generate.hpp"
 #include "engine/conformance/guest.hpp"
 #include "engine/conformance/native.hpp"
+#include "engine/conformance/sequence.hpp"
 #include "engine/factory.hpp"
 #include "host/signals.hpp"
 
@@ -82,14 +83,66 @@ class Differential : public ::testing::TestWithParam<Subject> {
     Case again;
     ASSERT_TRUE(generator.make(seed, again));
     const x86::Instruction& instruction = generator.instruction();
-    const std::string text =
-        differences(instruction, guest_->model().xsave(), test, native, engine, tolerance());
+    const Ignored ignored = ignored_for(instruction, native, tolerance());
+    const std::string text = differences(guest_->model().xsave(), native, engine, ignored);
     if (text.empty()) return;
     const std::string mnemonic = instruction.info->name;
     if (++failures_[mnemonic] > 1) return;  // the first of each mnemonic is enough to read
     char line[32];
     std::snprintf(line, sizeof line, "0x%llx", static_cast<unsigned long long>(seed));
     ADD_FAILURE() << mnemonic << ", NACRE_DIFF_ONLY=" << line << "\n" << describe(test) << text;
+  }
+
+  // Sequences from `seed` on; the next seed.
+  u64 run_sequences(Sequence& sequence, u64 seed) {
+    cases_.clear();
+    for (usize i = 0; i < Native::kBatch; ++i) {
+      sequence.make(seed + i);
+      cases_.push_back(sequence.assemble());
+    }
+    natives_.resize(cases_.size());
+    const Status status = native_->run(cases_, natives_);
+    EXPECT_TRUE(status.ok()) << status.error().message();
+    if (!status.ok()) return 0;
+    for (usize i = 0; i < cases_.size(); ++i) {
+      static Outcome engine;
+      guest_->run(cases_[i], engine);
+      ++count_;
+      sequence.make(seed + i);
+      const Ignored ignored = sequence.ignored(natives_[i], tolerance());
+      if (!differences(guest_->model().xsave(), natives_[i], engine, ignored).empty())
+        shrink(sequence, seed + i);
+    }
+    return seed + cases_.size();
+  }
+
+  std::string try_sequence(const Sequence& sequence) {
+    const Case test = sequence.assemble();
+    std::vector<Outcome> outcomes(2);
+    if (!native_->run({&test, 1}, {outcomes.data(), 1}).ok()) return "the native runner died";
+    guest_->run(test, outcomes[1]);
+    const Ignored ignored = sequence.ignored(outcomes[0], tolerance());
+    return differences(guest_->model().xsave(), outcomes[0], outcomes[1], ignored);
+  }
+
+  // Leaves out instructions as long as the difference stays.
+  void shrink(Sequence sequence, u64 seed) {
+    for (usize i = 0; i < sequence.size();) {
+      Sequence shorter = sequence;
+      shorter.remove(i);
+      if (shorter.size() != 0 && shorter.defined() && !try_sequence(shorter).empty()) {
+        sequence = shorter;
+        i = 0;
+      } else {
+        ++i;
+      }
+    }
+    const std::string text = try_sequence(sequence);
+    const std::string key = text.empty() ? "(not repeatable)" : sequence.mnemonics();
+    if (++failures_[key] > 1) return;
+    char line[32];
+    std::snprintf(line, sizeof line, "0x%llx", static_cast<unsigned long long>(seed));
+    ADD_FAILURE() << key << ", NACRE_DIFF_ONLY=" << line << "\n" << describe(sequence.assemble()) << text;
   }
 
   std::unique_ptr<Native> native_;
@@ -115,7 +168,7 @@ TEST_P(Differential, AgreesWithTheProcessor) {
   }
   using Clock = std::chrono::steady_clock;
   const auto end =
-      Clock::now() + std::chrono::milliseconds(environment("NACRE_DIFF_SECONDS", 0) * 1000 + 1500);
+      Clock::now() + std::chrono::milliseconds(environment("NACRE_DIFF_SECONDS", 0) * 1000 + 400);
   const u64 most = environment("NACRE_DIFF_REPORT", 10);
   u64 seed =
       environment("NACRE_DIFF_SEED", 0x6e61637265000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
@@ -125,6 +178,28 @@ TEST_P(Differential, AgreesWithTheProcessor) {
   }
   RecordProperty("cases", std::to_string(count_));
   std::printf("  %llu cases\n", static_cast<unsigned long long>(count_));
+}
+
+class DifferentialSequences : public Differential {};
+
+TEST_P(DifferentialSequences, AgreeWithTheProcessor) {
+  Sequence sequence(guest_->model(), GetParam().family);
+  const u64 only = environment("NACRE_DIFF_ONLY", 0);
+  if (only != 0) {
+    sequence.make(only);
+    const std::string text = try_sequence(sequence);
+    std::printf("%s", describe(sequence.assemble()).c_str());
+    if (!text.empty()) shrink(sequence, only);
+    return;
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto end =
+      Clock::now() + std::chrono::milliseconds(environment("NACRE_DIFF_SECONDS", 0) * 1000 + 400);
+  const u64 most = environment("NACRE_DIFF_REPORT", 10);
+  u64 seed =
+      environment("NACRE_DIFF_SEED", 0x7365710000000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
+  while (Clock::now() < end && failures_.size() < most && seed != 0) seed = run_sequences(sequence, seed);
+  std::printf("  %llu sequences\n", static_cast<unsigned long long>(count_));
 }
 
 std::vector<Subject> subjects() {
@@ -144,9 +219,12 @@ std::vector<Subject> subjects() {
   return list;
 }
 
-INSTANTIATE_TEST_SUITE_P(Engines, Differential, ::testing::ValuesIn(subjects()), [](const auto& parameter) {
+std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) {
   return std::string(engine::name_of(parameter.param.kind)) + "_" + parameter.param.name;
-});
+}
+
+INSTANTIATE_TEST_SUITE_P(Engines, Differential, ::testing::ValuesIn(subjects()), name_of_subject);
+INSTANTIATE_TEST_SUITE_P(Engines, DifferentialSequences, ::testing::ValuesIn(subjects()), name_of_subject);
 
 }  // namespace
 }  // namespace nacre::conformance

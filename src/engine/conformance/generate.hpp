@@ -14,7 +14,7 @@ enum class Family : u8 { Any, General, X87, Sse, Vex, Evex };
 
 class Generator {
  public:
-  Generator(const cpu::Model& model, Family family) : model_(model), family_(family) {}
+  Generator(const cpu::Model& model, Family family) : model_(&model), family_(family) {}
 
   // The case of `seed`: always the same one on processors of one kind. False: this seed gives nothing
   // that can be compared (an instruction the guest's processor does not have, or that shows the host).
@@ -23,10 +23,11 @@ class Generator {
   // What make() decoded.
   [[nodiscard]] const x86::Instruction& instruction() const { return instruction_; }
 
- private:
-  [[nodiscard]] bool comparable() const;
+  // Whether a guest and a Linux process can both execute it, and both do the same.
+  [[nodiscard]] bool comparable(const x86::Instruction& instruction) const;
 
-  const cpu::Model& model_;
+ private:
+  const cpu::Model* model_;
   Family family_;
   x86::Instruction instruction_;
 };

@@ -1,0 +1,254 @@
+#include "engine/conformance/sequence.hpp"
+
+#include <cstring>
+
+#include "engine/conformance/encode_random.hpp"
+#include "engine/conformance/state_random.hpp"
+
+namespace nacre::conformance {
+namespace {
+
+using x86::Class;
+using x86::Instruction;
+using x86::OperandKind;
+using x86::Operation;
+
+constexpr u16 bit(unsigned gpr) {
+  return static_cast<u16>(1u << gpr);
+}
+// Bases of memory operands, and indices, which hold small numbers.
+constexpr u16 kPointers = bit(x86::RBX) | bit(x86::RSI) | bit(x86::R11) | bit(x86::R14);
+constexpr u16 kIndices = bit(x86::RDI) | bit(x86::R15);
+
+bool is_relative(const Instruction& i) {
+  return i.info->operands[0].kind == OperandKind::Relative;
+}
+
+bool kind_fits(const Instruction& i) {
+  switch (i.info->kind) {
+    case Class::Plain:
+    case Class::X87:
+    case Class::Sse:
+    case Class::Avx:
+      break;
+    case Class::Stack:
+      return (i.info->operation == Operation::Push || i.info->operation == Operation::Pop) &&
+             i.info->operands[0].kind != OperandKind::SegmentFixed;
+    case Class::JumpIf:
+      return true;
+    case Class::Jump:
+    case Class::Call:
+      return is_relative(i);
+    case Class::Return:
+      return i.immediate_size == 0;
+    default:
+      return false;
+  }
+  switch (i.info->operation) {
+    case Operation::Maskmov:
+    case Operation::Gather:
+    case Operation::Scatter:
+    case Operation::GatherPrefetch:
+    case Operation::Fldenv:
+    case Operation::Fnstenv:
+    case Operation::Fnsave:
+    case Operation::Frstor:
+    case Operation::Ldmxcsr:
+    case Operation::Int3:
+    case Operation::Lahf:
+    case Operation::Pushf:
+      return false;
+    default:
+      return true;
+  }
+}
+
+}  // namespace
+
+bool Sequence::fits(const Piece& piece) const {
+  const Instruction& i = piece.instruction;
+  if (!kind_fits(i)) return false;
+  const bool stack =
+      i.info->kind == Class::Stack || i.info->kind == Class::Call || i.info->kind == Class::Return;
+  u16 written = gprs_written(i);
+  const OperandKind first = i.info->operands[0].kind;
+  const bool explicit_rsp =
+      (first == OperandKind::GprOpcode && ((i.opcode & 7) | (i.rex & 1) << 3) == x86::RSP) ||
+      (first == OperandKind::GprRm && !i.is_memory && i.rm == x86::RSP);
+  if (stack && !explicit_rsp) written = static_cast<u16>(written & ~bit(x86::RSP));
+  if ((written & (kPointers | kIndices | bit(x86::RSP))) != 0) return false;
+  // Bit strings reach as far as their register says.
+  const bool bit_test = i.info->operation == Operation::Bt || i.info->operation == Operation::Bts ||
+                        i.info->operation == Operation::Btr || i.info->operation == Operation::Btc;
+  if (bit_test && i.is_memory && i.info->operands[1].kind == OperandKind::GprReg) return false;
+  const bool wide_shift =
+      (i.info->operation == Operation::Shld || i.info->operation == Operation::Shrd) && i.operand_size == 2;
+  return !wide_shift;
+}
+
+bool Sequence::defined() const {
+  u32 undefined = 0;  // at this point
+  u32 ever_undefined = 0;
+  bool goes_back = false, jumped = false;
+  for (const Piece& piece : pieces_) {
+    const Instruction& i = piece.instruction;
+    if ((flags_tested(i) & undefined) != 0) return false;
+    const bool certain = (i.info->attributes & x86::OpcodeAttribute::flags_depend_on_count) == 0;
+    if (certain && !jumped) undefined &= ~i.info->flags_written;
+    undefined |= i.info->flags_undefined;
+    ever_undefined |= i.info->flags_undefined;
+    goes_back |= i.info->kind == Class::Return;
+    // A jump may leave out what makes a flag defined again.
+    jumped |= i.info->kind == Class::JumpIf || i.info->kind == Class::Jump || i.info->kind == Class::Call;
+    if (jumped) undefined = ever_undefined;
+  }
+  return !goes_back || ever_undefined == 0;
+}
+
+// Gives a memory operand one of the bases (rm 3: RBX or R11, rm 6: RSI or R14, as the prefix has it) and
+// sometimes an index (7: RDI or R15).
+void Sequence::retarget_memory(Random& random, Piece& piece) const {
+  const unsigned at = piece.instruction.modrm_offset;
+  const unsigned reg = piece.bytes[at] & 0x38;
+  const bool indexed = random.percent(15);
+  const unsigned base = random.percent(60) ? 3 : 6;
+  const bool byte_displacement = piece.instruction.encoding != x86::Encoding::Evex && random.percent(50);
+  piece.bytes[at] = static_cast<u8>((byte_displacement ? 0x40 : 0x80) | reg | (indexed ? 4 : base));
+  if (indexed) piece.bytes[at + 1] = static_cast<u8>(random.below(4) << 6 | 7 << 3 | base);
+  x86::Instruction probe;
+  if (decode(piece.bytes, 16, x86::CodeSize::Bits64, probe) != x86::DecodeStatus::Ok) return;
+  if (probe.base == x86::kNoRegister || probe.base >= 16 || probe.displacement_offset == 0) return;
+  const unsigned bytes = memory_bytes(probe);
+  const u64 index = indexed && probe.index < 16 ? registers_.gpr[probe.index] << probe.scale : 0;
+  const u64 start = registers_.gpr[probe.base] + index;
+  u64 target = start + random.below(192) - 96;
+  if ((probe.info->attributes & x86::OpcodeAttribute::aligned_memory) != 0 && bytes >= 16 &&
+      random.percent(90)) {
+    target &= ~u64{bytes - 1};
+  }
+  const u64 displacement = target - start;
+  for (unsigned n = 0; n < probe.displacement_size; ++n) {
+    piece.bytes[probe.displacement_offset + n] = static_cast<u8>(displacement >> (8 * n));
+  }
+}
+
+bool Sequence::make_piece(Random& random, Piece& piece) {
+  random_encoding(random, family_, piece.bytes);
+  if (random.percent(6)) {  // more short jumps than chance gives
+    piece.bytes[0] = static_cast<u8>(0x70 | random.below(16));
+  } else if (random.percent(6)) {
+    piece.bytes[0] = static_cast<u8>(0x50 | random.below(16));  // push, pop
+  } else if (random.percent(2)) {
+    piece.bytes[0] = random.percent(70) ? 0xe8 : 0xc3;  // call, ret
+  }
+  if (decode(piece.bytes, 16, x86::CodeSize::Bits64, piece.instruction) != x86::DecodeStatus::Ok)
+    return false;
+  if (!generator_.comparable(piece.instruction)) return false;
+  const u32 attributes = piece.instruction.info->attributes;
+  if (piece.instruction.is_memory && (attributes & x86::OpcodeAttribute::has_vsib) != 0) return false;
+  if (piece.instruction.is_memory) {
+    retarget_memory(random, piece);
+    if (decode(piece.bytes, 16, x86::CodeSize::Bits64, piece.instruction) != x86::DecodeStatus::Ok)
+      return false;
+    if (!generator_.comparable(piece.instruction)) return false;
+  }
+  return fits(piece);
+}
+
+void Sequence::make(u64 seed) {
+  Random random(seed);
+  pieces_.clear();
+  random_registers(random, model_->xsave(), registers_);
+  memory_seed_ = random.next();
+  code_offset_ = static_cast<u16>(random.below(kCodeBytes - kMaxCodeBytes));
+  registers_.rip = kCode + code_offset_;
+  registers_.gpr[x86::RBX] = kData + 0x800 + random.below(64);
+  registers_.gpr[x86::RSI] = kData + kPageSize - 64 + random.below(128);
+  registers_.gpr[x86::R11] = kData + 0x1800 + 8 * random.below(16);
+  registers_.gpr[x86::R14] =
+      kData + (random.percent(15) ? kWritableBytes - random.below(64) : 0x1c00 + random.below(64));
+  registers_.gpr[x86::RDI] = random.below(16);
+  registers_.gpr[x86::R15] = random.below(16);
+  const usize wanted = 2 + random.below(9);
+  usize bytes = 0;
+  for (unsigned attempts = 0; attempts < 4000 && pieces_.size() < wanted; ++attempts) {
+    Piece piece;
+    if (!make_piece(random, piece) || bytes + piece.instruction.length > kMaxCodeBytes) continue;
+    pieces_.push_back(piece);
+    if (!defined()) {
+      pieces_.pop_back();
+      continue;
+    }
+    bytes += piece.instruction.length;
+  }
+  for (usize i = 0; i < pieces_.size(); ++i) {
+    if (is_relative(pieces_[i].instruction)) pieces_[i].jump_to = i + 1 + random.below(pieces_.size() - i);
+  }
+}
+
+Case Sequence::assemble() const {
+  Case test;
+  test.before = registers_;
+  test.memory_seed = memory_seed_;
+  test.code_offset = code_offset_;
+  usize starts[64] = {};
+  usize at = 0;
+  for (usize i = 0; i < pieces_.size(); ++i) {
+    starts[i] = at;
+    std::memcpy(test.code + at, pieces_[i].bytes, pieces_[i].instruction.length);
+    at += pieces_[i].instruction.length;
+  }
+  starts[pieces_.size()] = at;
+  test.code_bytes = static_cast<u8>(at);
+  for (usize i = 0; i < pieces_.size(); ++i) {
+    const Instruction& instruction = pieces_[i].instruction;
+    if (!is_relative(instruction)) continue;
+    const u64 distance = starts[pieces_[i].jump_to] - starts[i + 1];
+    for (unsigned n = 0; n < instruction.immediate_size; ++n) {
+      test.code[starts[i] + instruction.immediate_offset + n] = static_cast<u8>(distance >> (8 * n));
+    }
+  }
+  return test;
+}
+
+void Sequence::remove(usize index) {
+  pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(index));
+  for (usize i = 0; i < pieces_.size(); ++i) {
+    if (pieces_[i].jump_to > index) --pieces_[i].jump_to;
+    if (is_relative(pieces_[i].instruction) && pieces_[i].jump_to <= i) pieces_[i].jump_to = i + 1;
+  }
+}
+
+const Sequence::Piece* Sequence::piece_at(u64 rip) const {
+  u64 at = registers_.rip;
+  for (const Piece& piece : pieces_) {
+    if (at == rip) return &piece;
+    at += piece.instruction.length;
+  }
+  return nullptr;
+}
+
+Ignored Sequence::ignored(const Outcome& native, Tolerance tolerance) const {
+  constexpr u8 kBreakpoint = 3;
+  Ignored result;
+  for (const Piece& piece : pieces_) result.flags |= piece.instruction.info->flags_undefined;
+  const bool faulted = native.vector != kBreakpoint;
+  if (faulted && tolerance.flags_of_faulting_instruction) result.flags = ~u64{0};
+  if (const Piece* piece = piece_at(native.after.rip); faulted && piece != nullptr) {
+    const Ignored single = ignored_for(piece->instruction, native, tolerance);
+    result.everything = single.everything;
+    result.fault_address = single.fault_address;
+  }
+  return result;
+}
+
+std::string Sequence::mnemonics() const {
+  std::string text;
+  for (const Piece& piece : pieces_) {
+    if (!text.empty()) text += "; ";
+    text += piece.instruction.info->name;
+  }
+  return text;
+}
+
+}  // namespace nacre::conformance

@@ -1,0 +1,56 @@
+// Straight sequences of random instructions with forward jumps and calls: what a translator does across
+// instructions (shared address checks, dead flags, stack moves, links between blocks) shows only there.
+// Memory operands go through registers that the sequence never writes. Tests only.
+#pragma once
+
+#include <vector>
+
+#include "cpu/model.hpp"
+#include "engine/conformance/compare.hpp"
+#include "engine/conformance/generate.hpp"
+#include "engine/conformance/test_case.hpp"
+#include "x86/instruction.hpp"
+
+namespace nacre::conformance {
+
+class Sequence {
+ public:
+  Sequence(const cpu::Model& model, Family family)
+      : generator_(model, family), model_(&model), family_(family) {}
+
+  // The sequence of `seed`.
+  void make(u64 seed);
+  // The case it is now: code laid out, jumps resolved.
+  [[nodiscard]] Case assemble() const;
+
+  [[nodiscard]] usize size() const { return pieces_.size(); }
+  void remove(usize index);
+  // False when an instruction reads a flag that the manuals leave undefined at that point.
+  [[nodiscard]] bool defined() const;
+
+  // What cannot be compared after `native`.
+  [[nodiscard]] Ignored ignored(const Outcome& native, Tolerance tolerance) const;
+  [[nodiscard]] std::string mnemonics() const;
+
+ private:
+  struct Piece {
+    x86::Instruction instruction;
+    u8 bytes[16] = {};
+    usize jump_to = 0;  // index of a later piece, or size(): only of relative branches
+  };
+
+  bool make_piece(Random& random, Piece& piece);
+  void retarget_memory(Random& random, Piece& piece) const;
+  [[nodiscard]] bool fits(const Piece& piece) const;
+  [[nodiscard]] const Piece* piece_at(u64 rip) const;
+
+  Generator generator_;
+  const cpu::Model* model_;
+  Family family_;
+  Registers registers_;
+  u64 memory_seed_ = 0;
+  u16 code_offset_ = 0;
+  std::vector<Piece> pieces_;
+};
+
+}  // namespace nacre::conformance
