@@ -439,7 +439,8 @@ usize Differences::compare(const u8* bytes, usize available, CodeSize code_size)
   std::string what, details;
   const bool xchg_r8 = ok && mine.opcode == 0x90 && mine.rep && (mine.rex & 1) != 0;  // to Zydis: pause
   if (xchg_r8) return mine.length;
-  // Outside 64-bit mode Zydis does not know vcvtsi2sd with W1 and {er}; processors do (W means nothing there).
+  // Outside 64-bit mode Zydis does not know vcvtsi2sd with W1 and {er}; processors do (W means nothing
+  // there).
   const bool w1_er = ok && !theirs && code_size != CodeSize::Bits64 && mine.w && mine.broadcast &&
                      std::strcmp(mine.info->name, "vcvtsi2sd") == 0;
   if (w1_er) return mine.length;
