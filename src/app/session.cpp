@@ -79,8 +79,6 @@ void Session::serve_port(unsigned port) {
     vm_.output_taken(port, taken);
     if (taken < bytes.size()) break;
   }
-  // Taken as a wish to look, whether or not there is something to give: room is asked for again by input().
-  static_cast<void>(vm_.input_room(port));
   for (auto bytes = client.input(); !bytes.empty(); bytes = client.input()) {
     const usize taken = vm_.input(port, bytes);
     client.input_taken(taken);

@@ -72,9 +72,7 @@ void HostedEnvironment::serial_output(unsigned port, u8 byte) {
 }
 
 void HostedEnvironment::serial_input_room(unsigned port) {
-  if (port >= kSerialPorts) return;
-  input_room_[port].store(true);
-  attention_.raise();
+  if (port < kSerialPorts) input_room_[port] = true;
 }
 
 bool HostedEnvironment::congested() const {

@@ -22,6 +22,7 @@ namespace nacre::vm {
 
 inline constexpr unsigned kSerialPorts = 2;
 inline constexpr usize kSerialOutputBytes = 64 * kKiB;
+inline constexpr usize kSerialInputBytes = 16 * kKiB;
 // Fuller than this, the vCPU that writes waits for the I/O thread, outside the lock.
 inline constexpr usize kSerialCongestion = kSerialOutputBytes / 2;
 
@@ -77,8 +78,21 @@ class HostedEnvironment final : public board::Environment {
   // Set by the I/O thread when it is done with a congested ring; where the vCPU thread waits for that.
   [[nodiscard]] std::atomic<u32>& drained() { return drained_; }
   [[nodiscard]] bool congested() const;
-  // True once after serial_input_room(port).
-  [[nodiscard]] bool take_input_room(unsigned port) { return input_room_[port].exchange(false); }
+  // Input on its way to a serial port: filled by the I/O thread, emptied into the port by whoever holds the lock
+  // (BoardGuard), so that the next bytes are there when the guest has taken the last, without a change of threads.
+  using InputRing = ByteRing<kSerialInputBytes>;
+  [[nodiscard]] InputRing& input(unsigned port) { return input_[port]; }
+  // Under the lock: true once after serial_input_room(port).
+  [[nodiscard]] bool take_input_room(unsigned port) {
+    const bool room = input_room_[port];
+    input_room_[port] = false;
+    return room;
+  }
+  // The I/O thread found a ring full and wants to be told when it no longer is.
+  void want_input_space() { input_space_wanted_.store(true); }
+  void tell_input_space() {
+    if (input_space_wanted_.load() && input_space_wanted_.exchange(false)) attention_.raise();
+  }
 
   [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
   [[nodiscard]] const host::TscClock& clock() const { return clock_; }
@@ -89,7 +103,9 @@ class HostedEnvironment final : public board::Environment {
   unsigned processors_;
   std::array<ProcessorLink, board::kMaxProcessors> links_;
   std::array<OutputRing, kSerialPorts> output_;
-  std::array<std::atomic<bool>, kSerialPorts> input_room_ = {};
+  std::array<InputRing, kSerialPorts> input_;
+  std::array<bool, kSerialPorts> input_room_ = {};  // under the lock
+  std::atomic<bool> input_space_wanted_ = false;
   std::atomic<u32> drained_ = 0;
   bool deadline_moved_ = false;
 

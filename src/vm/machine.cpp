@@ -12,6 +12,16 @@ void BoardGuard::advance() {
   arm_timer();
 }
 
+void BoardGuard::feed(unsigned port) {
+  auto& ring = machine_.environment.input(port);
+  for (auto bytes = ring.front(); !bytes.empty(); bytes = ring.front()) {
+    const usize taken = machine_.board.serial_input(port, bytes);
+    ring.take(taken);
+    if (taken < bytes.size()) break;
+  }
+  machine_.environment.tell_input_space();
+}
+
 // A timer that is set too early costs one kick; a later setting is left for then, as guests move their
 // next tick away far more often than closer.
 void BoardGuard::arm_timer() {

@@ -28,13 +28,17 @@ struct Machine {
   std::atomic<bool> timer_fired = false;  // set by its signal; what was armed is no more
 };
 
-// Holds the board. When it lets go, the timer is set if the board's next deadline has become earlier.
+// Holds the board. Before it lets go, serial ports that have room get the input that waits for them, and the
+// timer is set if the board's next deadline has become earlier.
 class BoardGuard {
  public:
   explicit BoardGuard(Machine& machine) : machine_(machine) { machine_.lock.lock(); }
   BoardGuard(const BoardGuard&) = delete;
   BoardGuard& operator=(const BoardGuard&) = delete;
   ~BoardGuard() {
+    for (unsigned port = 0; port < kSerialPorts; ++port) {
+      if (machine_.environment.take_input_room(port)) feed(port);
+    }
     if (machine_.environment.take_deadline_moved()) arm_timer();
     machine_.lock.unlock();
   }
@@ -42,6 +46,8 @@ class BoardGuard {
   board::Board* operator->() { return &machine_.board; }
   // Lets timers fire that are due, and sets the host's timer for the next.
   void advance();
+  // Gives a serial port of the input that waits for it what it can take.
+  void feed(unsigned port);
 
  private:
   void arm_timer();

@@ -115,8 +115,21 @@ void Vm::output_taken(unsigned port, usize count) {
 }
 
 usize Vm::input(unsigned port, std::span<const u8> bytes) {
+  auto& ring = environment_.input(port);
+  usize taken = 0;
+  for (bool asked = false; taken < bytes.size();) {
+    if (ring.put(bytes[taken])) {
+      ++taken;
+    } else if (!asked) {
+      environment_.want_input_space();  // first said, then looked again: no room is missed
+      asked = true;
+    } else {
+      break;
+    }
+  }
   BoardGuard board(machine_);
-  return board->serial_input(port, bytes);
+  board.feed(port);
+  return taken;
 }
 
 void Vm::press_power_button() {

@@ -53,9 +53,8 @@ class Vm {
   // Output waiting at a serial port, in one piece; output_taken() gives back the room.
   [[nodiscard]] std::span<const u8> output(unsigned port) { return environment_.output(port).front(); }
   void output_taken(unsigned port, usize count);
-  // Gives input; returns how much was taken. When that is not all: again when input_room() says so.
+  // Gives input; returns how much was taken. When that is not all, attention is raised once there is room.
   usize input(unsigned port, std::span<const u8> bytes);
-  [[nodiscard]] bool input_room(unsigned port) { return environment_.take_input_room(port); }
 
   void press_power_button();
 
