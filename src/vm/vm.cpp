@@ -59,9 +59,7 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
 
 Vm::~Vm() {
   stop();
-  for (auto& processor : processors_) {
-    if (processor->thread.joinable()) processor->thread.join();
-  }
+  for (auto& processor : processors_) join_thread(*processor);
 }
 
 Status Vm::make_processor(unsigned i, const Config& config) {
@@ -137,10 +135,17 @@ void Vm::press_power_button() {
   board->press_power_button();
 }
 
+void Vm::join_thread(Processor& processor) {
+  if (!processor.thread.joinable()) return;
+  // One kick is enough. An engine that heeds it not in ten seconds is broken, and a process that cannot be ended
+  // would be worse than one that says so.
+  futex_wait(processor.over, 0, 10'000'000'000);
+  NACRE_CHECK(processor.over.load() != 0);
+  processor.thread.join();
+}
+
 Ending Vm::join() {
-  for (auto& processor : processors_) {
-    if (processor->thread.joinable()) processor->thread.join();
-  }
+  for (auto& processor : processors_) join_thread(*processor);
   return {environment_.ended(), environment_.ending_code(), failure_};
 }
 
@@ -159,6 +164,8 @@ void Vm::run_processor(Processor& processor) {
   prctl(PR_SET_TIMERSLACK, 1);  // ns; a guest's timers are as good as the host's
 
   if (const auto status = run_until_ended(processor); !status) fail(status.error());
+  processor.over.store(1);
+  futex_wake(processor.over, 1);
 }
 
 Status Vm::run_until_ended(Processor& processor) {

@@ -74,6 +74,7 @@ class Vm {
     GuardedPlatform platform;
     std::unique_ptr<engine::Vcpu> vcpu;
     std::thread thread;
+    std::atomic<u32> over = 0;  // its thread is about to end
   };
 
   Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram);
@@ -84,6 +85,7 @@ class Vm {
   void apply_signals(Processor& processor);
   void sleep(Processor& processor);
   void fail(const Error& error);
+  static void join_thread(Processor& processor);
 
   host::TscClock clock_;
   Attention attention_;
