@@ -141,6 +141,12 @@ Status Elf::load(const Machine& machine, Placer& placer, u64 displacement) const
           .append(" is larger in the file than in memory")
           .append(kDamaged);
     }
+    if (s.physical + s.memory_size < s.physical) {
+      return Error("ELF segment ")
+          .append_number(i)
+          .append(" runs past the end of the address space")
+          .append(kDamaged);
+    }
     const u64 base = s.physical + displacement;
     TRY(placer.claim(base, s.memory_size, "an ELF segment"));
     NACRE_CHECK(machine.memory.write(GuestPhysical(base), file_.data() + s.offset, s.file_size));

@@ -71,7 +71,8 @@ Displacement choose(const Machine& machine, const Request& request, u64 align, u
 // The lists to move it by; empty when it should stay where it was linked.
 Relocations movable(const Machine& machine, const Request& request, const Elf& elf, const SetupHeader& header,
                     Bytes vmlinux) {
-  const bool fits = elf.load_start() >= kMiB && elf.load_end() <= low_ram_end(machine.memory_bytes);
+  const bool fits = elf.load_start() >= kMiB && elf.load_start() < elf.load_end() &&
+                    elf.load_end() <= low_ram_end(machine.memory_bytes);
   if (!fits || elf.load_start() != header.pref_address || has_word(request.command_line, "nokaslr"))
     return {};
   return find_relocations(elf, vmlinux);
