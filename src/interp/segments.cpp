@@ -56,10 +56,14 @@ void load_real_segment(Core& core, SegmentIndex index, u16 selector) {
   if (core.has_flag(Rflags::VM)) {
     segment.limit = 0xffff;
     segment.attributes = 0xf3;  // SDM vol. 3, 20.2.1: present, DPL 3, writable data
-  } else if (index == x86::CS) {
-    // A far transfer in real mode makes CS an ordinary 64 KiB segment again, whatever it was.
-    segment.attributes = 0x9b;
+    return;
   }
+  // Real mode keeps limit and width ("unreal" mode lives on that), but what was null is usable again.
+  if (!segment.present()) segment.limit = 0xffff;
+  constexpr u16 kept = SegmentAttributes::G | SegmentAttributes::DB;
+  segment.attributes = static_cast<u16>((segment.attributes & kept) | 0x93);
+  // A far transfer makes CS an ordinary 16-bit segment.
+  if (index == x86::CS) segment.attributes = 0x9b;
 }
 
 bool read_stack_segment(Core& core, u16 selector, unsigned cpl, Vector vector, bool external, Segment& stack) {

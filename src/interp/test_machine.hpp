@@ -60,9 +60,9 @@ struct FakeObserver final : cpu::TranslationObserver {
 
 class Machine {
  public:
-  static constexpr u64 kMemory = 4 << 20;
+  static constexpr u64 kMemory = 1 << 20;
   static constexpr u64 kCode = 0x1000, kStack = 0x8000, kGdt = 0x9000, kIdt = 0xa000, kTss = 0xb000,
-                       kHandlers = 0xc000, kTables = 0x100000;
+                       kHandlers = 0xc000, kTables = 0xe0000;
   // GDT selectors.
   static constexpr u16 kCode64 = 0x08, kData = 0x10, kUserData = 0x18 | 3, kUserCode64 = 0x20 | 3, kCode32 = 0x28,
                        kUserCode32 = 0x30 | 3, kTssSelector = 0x40, kSpare = 0x50;
@@ -145,7 +145,7 @@ class Machine {
   }
   static u64 handler(unsigned vector) { return kHandlers + 16 * vector; }
 
-  // The page-table entry that maps a 4 KiB page of the first 4 MiB in long mode.
+  // The page-table entry that maps a 4 KiB page of the first 2 MiB in long mode.
   [[nodiscard]] u64 pte_address(u64 linear) const { return kTables + 0x4000 + (linear >> 12) * 8; }
   void set_pte(u64 linear, u64 value) { poke<u64>(pte_address(linear), value); }
 
@@ -187,14 +187,13 @@ class Machine {
     state.rip = kCode;
     state.gpr[x86::RSP] = kStack;
   }
-  // 4 KiB pages for the first 4 MiB, user and writable.
+  // 4 KiB pages for the first 2 MiB, user and writable; the second half is not RAM.
   void identity_map() {
     constexpr u64 bits = x86::Pte::P | x86::Pte::RW | x86::Pte::US;
     poke<u64>(kTables, (kTables + 0x1000) | bits);
     poke<u64>(kTables + 0x1000, (kTables + 0x2000) | bits);
     poke<u64>(kTables + 0x2000, (kTables + 0x4000) | bits);
-    poke<u64>(kTables + 0x2008, (kTables + 0x5000) | bits);
-    for (u64 page = 0; page < kMemory >> kPageShift; ++page) set_pte(page << kPageShift, page << kPageShift | bits);
+    for (u64 page = 0; page < 512; ++page) set_pte(page << kPageShift, page << kPageShift | bits);
   }
 
   std::vector<u8> ram_, flags_, vector_pages_;
