@@ -15,7 +15,7 @@ using Kind = VectorResult::Kind;
 constexpr u64 kCompacted = u64{1} << 63;  // XCOMP_BV
 constexpr u32 kMxcsrInitial = 0x1f80;
 constexpr u16 kFcwInitial = 0x37f;
-constexpr unsigned kChunk = 64;
+constexpr unsigned kHeaderBytes = 64;
 constexpr VectorResult kFault = {Kind::MemoryFault};
 constexpr VectorResult kProtection = {Kind::Exception, x86::Vector::GP};
 
@@ -64,7 +64,7 @@ class Image {
   bool write_header(Pass pass, Operation operation, u64 in_use);
   [[nodiscard]] u64 in_use() const;
   [[nodiscard]] u64 place(unsigned component, u64 compaction) const;
-  bool header_valid(const u8 (&header)[kChunk]) const;
+  bool header_valid(const u8 (&header)[kHeaderBytes]) const;
   void load_x87(u8 (&legacy)[XsaveLayout::kXmm]);
   void initialise(u64 components);
   void mark(u64 components, u64 used);
@@ -81,22 +81,11 @@ class Image {
 };
 
 bool Image::put(Pass pass, u64 at, const u8* from, unsigned bytes) {
-  for (unsigned done = 0; done < bytes; done += kChunk) {
-    const unsigned count = bytes - done < kChunk ? bytes - done : kChunk;
-    const u64 to = offset_ + at + done;
-    if (pass == Pass::Probe ? !memory_.probe_write(to, count) : !memory_.write(to, from + done, count))
-      return false;
-  }
-  return true;
+  const u64 to = offset_ + at;
+  return pass == Pass::Probe ? memory_.probe_write(to, bytes) : memory_.write(to, from, bytes);
 }
 
-bool Image::take(u64 at, u8* to, unsigned bytes) {
-  for (unsigned done = 0; done < bytes; done += kChunk) {
-    const unsigned count = bytes - done < kChunk ? bytes - done : kChunk;
-    if (!memory_.read(offset_ + at + done, to + done, count)) return false;
-  }
-  return true;
-}
+bool Image::take(u64 at, u8* to, unsigned bytes) { return memory_.read(offset_ + at, to, bytes); }
 
 // Bytes 0 to 23: control words and pointers. SDM vol. 1, table 10-2.
 void Image::x87_header(u8 (&header)[24]) const {
@@ -220,7 +209,7 @@ VectorResult Image::save(Operation operation) {
 }
 
 // SDM vol. 1, 13.8.
-bool Image::header_valid(const u8 (&header)[kChunk]) const {
+bool Image::header_valid(const u8 (&header)[kHeaderBytes]) const {
   const u64 bv = load<u64>(header);
   const u64 compaction = load<u64>(header + 8);
   const bool compacted = (compaction & kCompacted) != 0;
@@ -228,7 +217,7 @@ bool Image::header_valid(const u8 (&header)[kChunk]) const {
   if (compacted) {
     if (!has_compaction_ || (compaction & ~kCompacted & ~enabled_) != 0 || (bv & ~compaction) != 0)
       return false;
-    reserved_end = kChunk;
+    reserved_end = kHeaderBytes;
   } else if (compaction != 0 || (bv & ~enabled_) != 0) {
     return false;
   }
@@ -257,7 +246,7 @@ void Image::mark(u64 components, u64 used) {
 
 VectorResult Image::restore() {
   if ((offset_ & 63) != 0) return kProtection;
-  u8 header[kChunk];
+  u8 header[kHeaderBytes];
   if (!take(XsaveLayout::kXstateBv, header, sizeof header)) return kFault;
   if (!header_valid(header)) return kProtection;
   const u64 bv = load<u64>(header);

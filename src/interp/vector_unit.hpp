@@ -24,7 +24,7 @@ namespace nacre::interp {
 // at the address size, which is the implementer's matter (as are canonical and limit checks, and paging).
 class VectorMemory {
  public:
-  // False: the access faults; the implementer remembers how. Nothing was transferred. At most 128 bytes.
+  // False: the access faults; the implementer remembers how. Nothing was transferred.
   virtual bool read(u64 offset, void* to, unsigned bytes) = 0;
   virtual bool write(u64 offset, const void* from, unsigned bytes) = 0;
   // Whether a write would succeed; finds the fault without writing.

@@ -1,9 +1,9 @@
 // Engines against the host's own processor, instruction by instruction.
 //
-//   NACRE_DIFF_SECONDS=600 …_test     how much longer each family runs (default: 0.4 s)
-//   NACRE_DIFF_SEED=0x1234 …_test     where the seeds start (default: a fixed one)
-//   NACRE_DIFF_ONLY=0x5678 …_test     one case, by the seed a failure printed, with its family's test as
-//   filter NACRE_DIFF_REPORT=100             how many mnemonics to report before giving up (default 10)
+//   NACRE_DIFF_SECONDS=600   how much longer each family runs (default: 0.4 s)
+//   NACRE_DIFF_SEED=0x1234   where the seeds start (default: a fixed one)
+//   NACRE_DIFF_ONLY=0x5678   one case, by the seed that a failure printed, with its test as --gtest_filter
+//   NACRE_DIFF_REPORT=100    how many different failures to report before giving up (default 10)
 #include <gtest/gtest.h>
 
 #include <chrono>
