@@ -178,12 +178,12 @@ bool verw(Core& core, const Instruction& i) {
 
 bool arpl(Core& core, const Instruction& i) {
   u64 source = 0;
-  if (!read_operand(core, i, 1, source)) return false;
-  return modify_operand(core, i, 0, [&](u64 value) {
-    const bool adjust = (value & 3) < (source & 3);
-    core.set_flag(Rflags::ZF, adjust);
-    return adjust ? (value & ~u64{3}) | (source & 3) : value;
-  });
+  u64 value = 0;
+  if (!read_operand(core, i, 1, source) || !read_operand(core, i, 0, value)) return false;
+  const bool adjust = (value & 3) < (source & 3);
+  if (adjust && !write_operand(core, i, 0, (value & ~u64{3}) | (source & 3))) return false;
+  core.set_flag(Rflags::ZF, adjust);
+  return true;
 }
 
 }  // namespace nacre::interp::handlers

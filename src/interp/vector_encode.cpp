@@ -77,6 +77,13 @@ bool w_sizes_gpr(const Instruction& instruction) {
   for (const x86::Operand& operand : instruction.info->operands) {
     if (operand.width == Width::OpSizeY || operand.width == Width::OpSize) return true;
   }
+  return instruction.info->implicit_read != 0;  // vpcmpestri: lengths in EAX and EDX
+}
+
+bool has_register_immediate(const Instruction& instruction) {
+  for (const x86::Operand& operand : instruction.info->operands) {
+    if (operand.kind == OperandKind::VectorImm) return true;
+  }
   return false;
 }
 
@@ -163,8 +170,10 @@ bool encode_for_stub(const Instruction& instruction, bool long_mode, EncodedInst
   encoded.append(instruction.opcode);
   if (instruction.has_modrm) encoded.append(modrm_byte(instruction, fields));
   if (instruction.immediate_offset != 0) {
+    // A register number in an immediate has three bits outside 64-bit mode.
+    const u8 mask = !long_mode && has_register_immediate(instruction) ? 0x7f : 0xff;
     for (unsigned i = instruction.immediate_offset; i < instruction.length; ++i) {
-      encoded.append(instruction.bytes[i]);
+      encoded.append(instruction.bytes[i] & mask);
     }
   }
   return true;

@@ -85,7 +85,9 @@ bool Image::put(Pass pass, u64 at, const u8* from, unsigned bytes) {
   return pass == Pass::Probe ? memory_.probe_write(to, bytes) : memory_.write(to, from, bytes);
 }
 
-bool Image::take(u64 at, u8* to, unsigned bytes) { return memory_.read(offset_ + at, to, bytes); }
+bool Image::take(u64 at, u8* to, unsigned bytes) {
+  return memory_.read(offset_ + at, to, bytes);
+}
 
 // Bytes 0 to 23: control words and pointers. SDM vol. 1, table 10-2.
 void Image::x87_header(u8 (&header)[24]) const {

@@ -5,6 +5,7 @@
 #include "interp/vector_encode.hpp"
 #include "interp/vector_entry.hpp"
 #include "interp/vector_gather.hpp"
+#include "interp/vector_registers.hpp"
 
 namespace nacre::interp {
 namespace {
@@ -68,6 +69,13 @@ unsigned environment_bytes(const Instruction& instruction) {
 unsigned operand_size_of(const Instruction& instruction) {
   const unsigned environment = environment_bytes(instruction);
   return environment != 0 ? environment : memory_bytes(instruction);
+}
+
+// vzeroall and vzeroupper outside 64-bit mode leave the upper eight registers alone; the host would not.
+void clear_eight(cpu::State& state, const XsaveLayout& layout, unsigned from_byte) {
+  VectorRegisters registers(state, layout);
+  registers.mark_in_use();
+  for (unsigned i = 0; i < 8; ++i) registers.clear_from(i, from_byte);
 }
 
 bool is_masked(const Instruction& instruction) {
@@ -220,6 +228,11 @@ VectorResult VectorUnit::run(cpu::State& state, const Instruction& instruction, 
     case Operation::Scatter:
       return scatter(state, layout_, instruction, offset, memory);
     case Operation::GatherPrefetch:
+      return {};
+    case Operation::Vzeroupper:
+    case Operation::Vzeroall:
+      if (state.in_64bit_code()) break;
+      clear_eight(state, layout_, instruction.info->operation == Operation::Vzeroall ? 0 : 16);
       return {};
     case Operation::Ldmxcsr:
       return load_mxcsr(state, offset, memory);

@@ -25,6 +25,8 @@ struct Ignored {
   u64 flags = 0;
   bool fault_address = false;
   bool everything = false;
+  bool upper_halves = false;  // of general registers: undefined after 32-bit code
+  bool segment_end = false;   // #GP or #PF where an operand runs over 4 GiB: either may come first
 };
 Ignored ignored_for(const x86::Instruction& instruction, const Outcome& native, Tolerance tolerance);
 

@@ -28,6 +28,7 @@ struct Subject {
   const char* name;
   engine::Kind kind;
   Family family;
+  x86::CodeSize code_size = x86::CodeSize::Bits64;
 };
 
 u64 environment(const char* name, u64 otherwise) {
@@ -155,7 +156,7 @@ class Differential : public ::testing::TestWithParam<Subject> {
 };
 
 TEST_P(Differential, AgreesWithTheProcessor) {
-  Generator generator(guest_->model(), GetParam().family);
+  Generator generator(guest_->model(), GetParam().family, GetParam().code_size);
   const u64 only = environment("NACRE_DIFF_ONLY", 0);
   if (only != 0) {
     Case test;
@@ -219,11 +220,19 @@ std::vector<Subject> subjects() {
   return list;
 }
 
+// 32-bit programs.
+std::vector<Subject> subjects32() {
+  std::vector<Subject> list = subjects();
+  for (Subject& subject : list) subject.code_size = x86::CodeSize::Bits32;
+  return list;
+}
+
 std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) {
   return std::string(engine::name_of(parameter.param.kind)) + "_" + parameter.param.name;
 }
 
 INSTANTIATE_TEST_SUITE_P(Engines, Differential, ::testing::ValuesIn(subjects()), name_of_subject);
+INSTANTIATE_TEST_SUITE_P(Engines32, Differential, ::testing::ValuesIn(subjects32()), name_of_subject);
 INSTANTIATE_TEST_SUITE_P(Engines, DifferentialSequences, ::testing::ValuesIn(subjects()), name_of_subject);
 
 }  // namespace

@@ -20,13 +20,13 @@ u64 modrm(Random& random) {
   return random.below(192);
 }
 
-void legacy(Random& random, Family family, Writer& out) {
+void legacy(Random& random, Family family, bool mode64, Writer& out) {
   constexpr u8 kMandatory[] = {0x66, 0xf3, 0xf2};
-  if (random.percent(4)) out.put(0x65);  // gs
+  if (mode64 && random.percent(4)) out.put(0x65);  // gs
   if (random.percent(4)) out.put(0x67);
   if (random.percent(3)) out.put(0xf0);  // lock
   if (family == Family::Sse ? random.percent(70) : random.percent(30)) out.put(kMandatory[random.below(3)]);
-  if (random.percent(50)) out.put(0x40 | random.below(16));
+  if (mode64 && random.percent(50)) out.put(0x40 | random.below(16));
   if (family == Family::X87) {
     out.put(0xd8 | random.below(8));
   } else {
@@ -38,29 +38,30 @@ void legacy(Random& random, Family family, Writer& out) {
   out.put(modrm(random));
 }
 
-void vex(Random& random, Writer& out) {
+// Outside 64-bit mode the top bits of the second byte are set, or it would be LDS, LES, BOUND.
+void vex(Random& random, bool mode64, Writer& out) {
   const u64 vvvv = random.percent(40) ? 15 : random.below(16);
   const u64 pp = random.below(4);
   const u64 length = random.below(2);
   if (random.percent(20)) {
     out.put(0xc5);
-    out.put(random.below(2) << 7 | vvvv << 3 | length << 2 | pp);
+    out.put((mode64 ? random.below(2) << 7 | vvvv << 3 : 0x80 | (vvvv | 8) << 3) | length << 2 | pp);
   } else {
     out.put(0xc4);
-    out.put(random.below(8) << 5 | (1 + random.below(3)));
+    out.put((mode64 ? random.below(8) << 5 : 0xc0 | random.below(2) << 5) | (1 + random.below(3)));
     out.put(random.below(2) << 7 | vvvv << 3 | length << 2 | pp);
   }
   out.put(random.next());
   out.put(modrm(random));
 }
 
-void evex(Random& random, Writer& out) {
+void evex(Random& random, bool mode64, Writer& out) {
   const u64 vvvv = random.percent(40) ? 15 : random.below(16);
   const u64 mask = random.percent(50) ? 0 : random.below(8);
   const u64 zeroing = mask != 0 && random.percent(40) ? 1 : 0;
   const u64 high = vvvv == 15 || random.percent(50) ? 1 : 0;
   out.put(0x62);
-  out.put(random.below(16) << 4 | (1 + random.below(3)));
+  out.put((mode64 ? random.below(16) << 4 : 0xc0 | random.below(4) << 4) | (1 + random.below(3)));
   out.put(random.below(2) << 7 | vvvv << 3 | 4 | random.below(4));
   out.put(zeroing << 7 | random.below(3) << 5 | (random.percent(20) ? 1u : 0u) << 4 | high << 3 | mask);
   out.put(random.next());
@@ -69,7 +70,8 @@ void evex(Random& random, Writer& out) {
 
 }  // namespace
 
-void random_encoding(Random& random, Family family, u8* code) {
+void random_encoding(Random& random, Family family, x86::CodeSize code_size, u8* code) {
+  const bool mode64 = code_size == x86::CodeSize::Bits64;
   for (unsigned i = 0; i < 16; ++i) code[i] = random.byte();
   Writer out(code);
   if (family == Family::Any) {
@@ -83,13 +85,13 @@ void random_encoding(Random& random, Family family, u8* code) {
   }
   switch (family) {
     case Family::Vex:
-      vex(random, out);
+      vex(random, mode64, out);
       break;
     case Family::Evex:
-      evex(random, out);
+      evex(random, mode64, out);
       break;
     default:
-      legacy(random, family, out);
+      legacy(random, family, mode64, out);
       break;
   }
 }

@@ -24,7 +24,7 @@ class Shaper {
     shape_strings();
     shape_bit_offset();
     shape_double_shift();
-    if (i_.is_memory && !random_.percent(8)) shape_memory();
+    if (i_.is_memory && i_.address_size != 2 && !random_.percent(8)) shape_memory();
     shape_absolute_offset();
     shape_branch();
   }
@@ -33,6 +33,7 @@ class Shaper {
   void set_code(unsigned offset, unsigned bytes, u64 value) {
     for (unsigned n = 0; n < bytes; ++n) test_.code[offset + n] = static_cast<u8>(value >> (8 * n));
   }
+  [[nodiscard]] bool mode64() const { return i_.code_size == x86::CodeSize::Bits64; }
   u64 segment_base() const { return i_.segment == x86::GS ? kGsBase : 0; }
   u64 next_rip() const { return test_.before.rip + i_.length; }
   // Somewhere in the int3s, but not inside the instruction.
@@ -191,7 +192,8 @@ bool differs_by_vendor(const Instruction& i) {
   // Near branches with an operand size of 16 bits: AMD cuts the target off, Intel ignores the prefix.
   const bool branch = i.info->kind == Class::Jump || i.info->kind == Class::JumpIf ||
                       i.info->kind == Class::Call || i.info->kind == Class::Return;
-  if (branch && i.operand_size_prefix) return true;
+  const bool mode64 = i.code_size == x86::CodeSize::Bits64;
+  if (branch && i.operand_size_prefix && mode64) return true;
   // A repeat prefix on loope, loopne: AMD takes its condition for the opcode's.
   if ((i.info->operation == Operation::Loope || i.info->operation == Operation::Loopne) && (i.rep || i.repne))
     return true;
@@ -202,6 +204,11 @@ bool differs_by_vendor(const Instruction& i) {
   if (i.info->operation == Operation::Movsxd && i.operand_size == 2) return true;
   // Whether the ModRM byte of ud0 and ud1 is fetched.
   if (i.info->operation == Operation::Ud0 || i.info->operation == Operation::Ud1) return true;
+  // vpextrd, vpinsrd with W outside 64-bit mode: #UD on AMD, W ignored on Intel.
+  if (i.code_size != x86::CodeSize::Bits64 && i.w && i.map == x86::Map::Map0F3A &&
+      (i.opcode == 0x16 || i.opcode == 0x22)) {
+    return true;
+  }
   // EVEX.X cleared with RSP as a source: AMD's family 25 reads RSP without what pushes and pops before it
   // have added.
   const bool evex_x =
@@ -237,6 +244,8 @@ bool Generator::comparable(const Instruction& instruction) const {
   }
   if (!model_->has(info.feature)) return false;
   if (instruction.segment == x86::FS) return false;  // the child's own thread data
+  if (instruction.segment == x86::GS && instruction.code_size != x86::CodeSize::Bits64)
+    return false;  // null there
   if (differs_by_vendor(instruction)) return false;
   if ((info.attributes & x86::OpcodeAttribute::privileged) != 0) {
     // #GP(0); but for what an outer hypervisor or the kernel answers itself.
@@ -268,6 +277,8 @@ bool Generator::comparable(const Instruction& instruction) const {
     case Operation::Lsl:
     case Operation::Verr:
     case Operation::Verw:
+    case Operation::Lds:
+    case Operation::Les:
     case Operation::Lfs:
     case Operation::Lgs:
     case Operation::Lss:
@@ -305,8 +316,8 @@ bool Generator::comparable(const Instruction& instruction) const {
 bool Generator::make(u64 seed, Case& test) {
   Random random(seed);
   test = Case{};
-  random_encoding(random, family_, test.code);
-  const x86::DecodeStatus status = decode(test.code, 16, x86::CodeSize::Bits64, instruction_);
+  random_encoding(random, family_, code_size_, test.code);
+  const x86::DecodeStatus status = decode(test.code, 16, code_size_, instruction_);
   if (status != x86::DecodeStatus::Ok || !comparable(instruction_)) return false;
 
   test.code_bytes = instruction_.length;
@@ -316,8 +327,12 @@ bool Generator::make(u64 seed, Case& test) {
   if (random.percent(5))
     test.code_offset = static_cast<u16>(kCodeBytes - random.below(instruction_.length + 2u) - 1);
   random_registers(random, model_->xsave(), test.before);
+  test.code_size = code_size_;
   test.before.rip = kCode + test.code_offset;
   Shaper(random, model_->xsave(), instruction_, test).shape();
+  if (code_size_ != x86::CodeSize::Bits64) {
+    for (unsigned i = 0; i < 16; ++i) test.before.gpr[i] &= i < 8 ? 0xffffffff : 0;
+  }
   return !double_shift_undefined(instruction_, test);
 }
 

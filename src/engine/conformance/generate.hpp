@@ -14,7 +14,8 @@ enum class Family : u8 { Any, General, X87, Sse, Vex, Evex };
 
 class Generator {
  public:
-  Generator(const cpu::Model& model, Family family) : model_(&model), family_(family) {}
+  Generator(const cpu::Model& model, Family family, x86::CodeSize code_size = x86::CodeSize::Bits64)
+      : model_(&model), family_(family), code_size_(code_size) {}
 
   // The case of `seed`: always the same one on processors of one kind. False: this seed gives nothing
   // that can be compared (an instruction the guest's processor does not have, or that shows the host).
@@ -29,6 +30,7 @@ class Generator {
  private:
   const cpu::Model* model_;
   Family family_;
+  x86::CodeSize code_size_;
   x86::Instruction instruction_;
 };
 

@@ -75,6 +75,7 @@ void Guest::build_tables() {
 
   write(kGdt + kKernelCode, 0x00af9b000000ffff);
   write(kGdt + 0x18, 0x00cf93000000ffff);
+  write(kGdt + (kUserCode32 & ~7), 0x00cffb000000ffff);
   write(kGdt + (kUserData & ~7), 0x00cff3000000ffff);
   write(kGdt + (kUserCode & ~7), 0x00affb000000ffff);
   write(kTss + 4, kSupervisor + kStackTop);  // RSP0
@@ -99,6 +100,7 @@ void Guest::build_tables() {
   state.xcr0 = model_.xcr0_mask() | cpu::Xcr0::x87;
   state.segment[x86::CS] = flat(kUserCode, static_cast<u16>(0xb | dpl(3) | SegmentAttributes::L));
   state.segment[x86::SS] = flat(kUserData, static_cast<u16>(0x3 | dpl(3) | SegmentAttributes::DB));
+  state.segment[x86::DS] = state.segment[x86::ES] = state.segment[x86::SS];
   state.segment[x86::GS].base = kGsBase;
   state.gdtr = {kSupervisor + kGdt, 0x7f};
   state.idtr = {kSupervisor + kIdt, 0xfff};
@@ -153,6 +155,9 @@ void Guest::load(const Case& test) {
   fill_data(test, ram_.data() + kDataPages);
   cpu::State& state = vcpu_->state();
   state = initial_;
+  if (test.code_size == x86::CodeSize::Bits32) {
+    state.segment[x86::CS] = flat(kUserCode32, static_cast<u16>(0xb | dpl(3) | SegmentAttributes::DB));
+  }
   for (unsigned i = 0; i < 16; ++i) state.gpr[i] = test.before.gpr[i];
   state.rip = test.before.rip;
   state.rflags = test.before.rflags | x86::Rflags::fixed | x86::Rflags::IF;

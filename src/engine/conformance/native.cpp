@@ -91,6 +91,8 @@ void load_case(ucontext_t* context) {
   for (unsigned i = 0; i < 16; ++i) registers[kContextRegister[i]] = static_cast<greg_t>(test.before.gpr[i]);
   registers[REG_RIP] = static_cast<greg_t>(test.before.rip);
   registers[REG_EFL] = static_cast<greg_t>((test.before.rflags & kUserFlags) | 0x202);
+  const u16 code = test.code_size == x86::CodeSize::Bits64 ? kUserCode : kUserCode32;
+  registers[REG_CSGSFS] = (registers[REG_CSGSFS] & ~greg_t{0xffff}) | code;
   load_vectors(reinterpret_cast<u8*>(context->uc_mcontext.fpregs), test.before.xsave);
   fill_code(test, child.code_writable);
   fill_data(test, child.data);
@@ -189,6 +191,8 @@ bool map_pages(int code_file, int data_file) {
   itimerval timer = {{1, 0}, {1, 0}};
   setitimer(ITIMER_REAL, &timer, nullptr);
   syscall(SYS_arch_prctl, ARCH_SET_GS, kGsBase);
+  // 32-bit code cannot use null segments.
+  asm volatile("mov %0, %%ds\n\tmov %0, %%es" : : "r"(u32{kUserData}));
   // Read-only and present: touched once, so that a fault on it is one of protection.
   for (u64 page = kData; page < kData + kDataBytes; page += kPageSize) {
     (void)*reinterpret_cast<volatile const u8*>(page);

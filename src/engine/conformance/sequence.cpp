@@ -133,7 +133,7 @@ void Sequence::retarget_memory(Random& random, Piece& piece) const {
 }
 
 bool Sequence::make_piece(Random& random, Piece& piece) {
-  random_encoding(random, family_, piece.bytes);
+  random_encoding(random, family_, x86::CodeSize::Bits64, piece.bytes);
   if (random.percent(6)) {  // more short jumps than chance gives
     piece.bytes[0] = static_cast<u8>(0x70 | random.below(16));
   } else if (random.percent(6)) {

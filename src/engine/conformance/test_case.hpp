@@ -23,7 +23,8 @@ inline constexpr u64 kWritableBytes = 2 * kPageSize;
 inline constexpr u64 kDataBytes = 3 * kPageSize;
 inline constexpr u64 kGsBase = 0x1000;
 inline constexpr unsigned kMaxCodeBytes = 128;
-inline constexpr u16 kUserCode = 0x33, kUserData = 0x2b;  // selectors, as a Linux process has them
+// Selectors, as a Linux process has them; the first is the one of 32-bit programs.
+inline constexpr u16 kUserCode32 = 0x23, kUserData = 0x2b, kUserCode = 0x33;
 
 struct Registers {
   u64 gpr[16] = {};
@@ -43,6 +44,7 @@ struct Case {
   u16 code_offset = 0;
   u8 code_bytes = 0;
   u8 patch_count = 0;
+  x86::CodeSize code_size = x86::CodeSize::Bits64;  // Bits32: compatibility mode
   MemoryPatch patches[4];
   u8 code[kMaxCodeBytes] = {};
 
