@@ -69,7 +69,7 @@ struct Core {
   u64 debug_hits = 0;              // DR6 bits of data breakpoints this instruction touched
   Tlb tlb;
 
-  // Reads the mode out of the state. Again whenever an instruction changed it midway.
+  // Reads the mode out of the state; again when something changed it.
   void begin(State& state);
   void refresh_mode();
 

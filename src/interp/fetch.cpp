@@ -55,13 +55,24 @@ bool feature_present(const Core& core, const Instruction& i) {
   return feature == x86::Feature::Base || core.model.has(feature);
 }
 
+// Control and debug registers, EFER, RFLAGS beyond arithmetic, CS: only instructions of these classes, all of
+// which end a block for the same reason.
+bool changes_mode(const Instruction& i) {
+  if ((i.info->attributes & OpcodeAttribute::ends_block) == 0) return false;
+  switch (i.info->kind) {
+    case x86::Class::System: case x86::Class::FarBranch: case x86::Class::SystemCall: case x86::Class::Stack:
+      return true;
+    default: return false;
+  }
+}
+
 u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Handler handler) {
   if (status == DecodeStatus::TooLong) return FetchCheck::too_long;
   if (status != DecodeStatus::Ok || i.info->kind == x86::Class::Invalid) return FetchCheck::undefined;
   if (i.lock && !lock_allowed(i)) return FetchCheck::undefined;
   if (!feature_present(core, i)) return FetchCheck::undefined;
   if (handler == nullptr) return FetchCheck::unknown;
-  u32 checks = 0;
+  u32 checks = changes_mode(i) ? FetchCheck::changes_mode : 0;
   const u32 attributes = i.info->attributes;
   const bool never_in_real = i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;
   if (never_in_real) checks |= FetchCheck::protected_only;

@@ -36,6 +36,7 @@ StepResult Interpreter::deliver(State& state, const Event& event) {
   if (event.kind == Event::Kind::Nmi) state.nmi_blocked = true;
   Event current = event;
   for (unsigned attempt = 0; attempt < kMaxNestedFaults; ++attempt) {
+    if (listener_ != nullptr) listener_->event(state, current);
     if (deliver_event(core_, current, state.rip)) return StepResult::Executed;
     Event next;
     if (!combine_faults(current, core_.fault, next)) break;
@@ -93,12 +94,12 @@ bool Interpreter::hits_instruction_breakpoint() {
 }
 
 void Interpreter::report_unknown(const x86::Instruction& instruction) {
-  if (unknown_.report == nullptr || reports_ >= kMaxReports) return;
+  if (listener_ == nullptr || reports_ >= kMaxReports) return;
   ++reports_;
-  unknown_.report(unknown_.context, instruction, core_.state->rip);
+  listener_->unknown_instruction(*core_.state, instruction);
 }
 
-bool Interpreter::run(const DecodedInstruction& decoded) {
+bool Interpreter::execute(const DecodedInstruction& decoded) {
   const u32 checks = decoded.checks;
   if (checks != 0) [[unlikely]] {
     if ((checks & FetchCheck::too_long) != 0) return core_.general_protection();
@@ -109,7 +110,9 @@ bool Interpreter::run(const DecodedInstruction& decoded) {
   }
   const u64 next = core_.state->rip + decoded.instruction.length;
   core_.next_rip = core_.code64 ? next : next & 0xffffffff;
-  return decoded.handler(core_, decoded.instruction);
+  if (!decoded.handler(core_, decoded.instruction)) return false;
+  if ((checks & FetchCheck::changes_mode) != 0) core_.refresh_mode();
+  return true;
 }
 
 // Traps after a completed instruction. SDM vol. 3, 17.3.1.2 and 17.3.1.4.
@@ -123,22 +126,43 @@ StepResult Interpreter::finish(bool single_step) {
   return deliver(s, debug_exception());
 }
 
-StepResult Interpreter::execute_one(State& state) {
-  core_.begin(state);
+// The mode cached in the core is current.
+StepResult Interpreter::execute_next() {
+  State& state = *core_.state;
+  core_.suppress_trap = false;
+  core_.debug_hits = 0;
   state.interrupt_shadow = false;
   if (core_.watching && hits_instruction_breakpoint()) return deliver(state, debug_exception());
   const DecodedInstruction* decoded = fetcher_.fetch(core_);
-  if (decoded == nullptr) return deliver(state, core_.fault);
+  if (decoded == nullptr) {
+    const Event fault = core_.fault;
+    return deliver(state, fault);
+  }
 
   const bool single_step = (state.rflags & Rflags::TF) != 0;
   state.rflags &= ~Rflags::RF;
-  if (!run(*decoded)) {
+  if (!execute(*decoded)) {
     const Event fault = core_.fault;
     return deliver(state, fault);
   }
   state.rip = core_.next_rip;
   if (single_step || core_.debug_hits != 0) [[unlikely]] return finish(single_step);
   return StepResult::Executed;
+}
+
+StepResult Interpreter::execute_one(State& state) {
+  core_.begin(state);
+  return execute_next();
+}
+
+StepResult Interpreter::run(State& state, unsigned count) {
+  StepResult result = step(state);
+  if (result != StepResult::Executed || count <= 1) return result;
+  core_.begin(state);
+  for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running; ++n) {
+    result = execute_next();
+  }
+  return result;
 }
 
 }  // namespace nacre::interp

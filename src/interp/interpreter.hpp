@@ -1,7 +1,7 @@
 // The reference interpreter: one instruction at a time, obvious rather than fast. It is the oracle for
 // every other engine, runs what they do not know, and delivers events for them. Everything it does to
 // the guest goes through State, AddressSpace and Platform. Freestanding; owned by the vCPU's thread.
-// About 800 KiB: make it on the heap.
+// About 600 KiB: make it on the heap.
 #pragma once
 
 #include "cpu/mmu.hpp"
@@ -19,11 +19,18 @@ namespace nacre::interp {
 
 class VectorUnit;  // interp/vector_unit.hpp: runs one x87/MMX/SSE/AVX instruction on loaded state
 
-// Told about instructions that decode but that we do not execute: the guest gets #UD. At most
-// Interpreter::kMaxReports calls a lifetime.
-struct UnknownInstructionHook {
-  void (*report)(void* context, const x86::Instruction& instruction, u64 rip) = nullptr;
-  void* context = nullptr;
+// Told of what is worth tracing. Called on the vCPU's thread; implementations use general registers only,
+// as vector registers may hold the guest's values.
+class StepListener {
+ public:
+  // An instruction that decodes and that nobody executes: the guest gets #UD. At most
+  // Interpreter::kMaxReports calls a lifetime.
+  virtual void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) = 0;
+  // An exception, interrupt or NMI is about to be delivered; those that arise in delivery come again.
+  virtual void event(const cpu::State& state, const cpu::Event& event) = 0;
+
+ protected:
+  ~StepListener() = default;
 };
 
 enum class StepResult : u8 {
@@ -44,6 +51,10 @@ class Interpreter {
   // architecture says, and delivers its exception in the same step.
   StepResult step(cpu::State& state);
 
+  // Like step() up to `count` times, as long as they execute something, but looks for interrupts before the
+  // first only. Faster than step(), and as exact for everything but when an interrupt is taken.
+  StepResult run(cpu::State& state, unsigned count);
+
   // As step(), but never looks for interrupts or NMIs first: the translator's "complete this one".
   StepResult execute_one(cpu::State& state);
 
@@ -58,17 +69,18 @@ class Interpreter {
   void flush();
 
   static constexpr unsigned kMaxReports = 16;
-  void set_unknown_instruction_hook(UnknownInstructionHook hook) { unknown_ = hook; }
+  void set_listener(StepListener* listener) { listener_ = listener; }
 
  private:
-  bool run(const DecodedInstruction& decoded);
+  StepResult execute_next();
+  bool execute(const DecodedInstruction& decoded);
   void report_unknown(const x86::Instruction& instruction);
   bool hits_instruction_breakpoint();
   StepResult finish(bool single_step);
 
   Core core_;
   Fetcher fetcher_;
-  UnknownInstructionHook unknown_;
+  StepListener* listener_ = nullptr;
   unsigned reports_ = 0;
 };
 

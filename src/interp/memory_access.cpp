@@ -9,8 +9,6 @@ using x86::Efer;
 
 void Core::begin(State& new_state) {
   state = &new_state;
-  suppress_trap = false;
-  debug_hits = 0;
   refresh_mode();
 }
 

@@ -12,13 +12,17 @@ namespace {
 using interp::Interpreter;
 using interp::StepResult;
 
-class InterpVcpu final : public Vcpu {
+// Instructions between two looks at kicks and interrupts.
+constexpr unsigned kBatch = 64;
+
+class InterpVcpu final : public Vcpu, private interp::StepListener {
  public:
   InterpVcpu(const EngineContext& context, std::unique_ptr<HostedVectorUnit> vector)
       : context_(context),
         vector_(std::move(vector)),
         interpreter_(context.memory, context.platform, context.model, vector_->unit(), nullptr) {
     cpu::reset(state_, false);
+    if (context.tracer != nullptr) interpreter_.set_listener(this);
   }
 
   Exit run() override {
@@ -30,8 +34,13 @@ class InterpVcpu final : public Vcpu {
   void state_changed() override { interpreter_.flush(); }
 
  private:
+  void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) override {
+    context_.tracer->unknown_instruction(state, instruction.bytes, instruction.length);
+  }
+  void event(const cpu::State& state, const cpu::Event& event) override { context_.tracer->event(state, event); }
+
   [[nodiscard]] bool take_kick() {
-    // A load first: the exchange is a locked instruction, and this is asked before every instruction.
+    // A load first: the exchange is a locked instruction, and this is asked often.
     return kicked_.load(std::memory_order_relaxed) && kicked_.exchange(false, std::memory_order_acquire);
   }
 
@@ -41,7 +50,7 @@ class InterpVcpu final : public Vcpu {
 
   Exit run_plain() {
     while (!take_kick()) {
-      const StepResult result = interpreter_.step(state_);
+      const StepResult result = interpreter_.run(state_, kBatch);
       if (result != StepResult::Executed) return exit_of(result);
     }
     return {};
