@@ -40,7 +40,7 @@ struct ModuleFile {
 };
 
 Result<host::FileBytes> read_part(const std::string& path, const char* what, u64 memory) {
-  return host::FileBytes::read(path.c_str(), what, memory, "the guest's memory; give it more with --memory");
+  return host::FileBytes::read(path.c_str(), what, memory, "the guest's memory", "; give it more with --memory");
 }
 
 Result<std::vector<ModuleFile>> read_modules(const std::vector<std::string>& texts, u64 memory) {

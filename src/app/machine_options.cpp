@@ -41,6 +41,7 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   vm::Config config;
   config.early = early;
   config.memory_bytes = TRY(host::parse_size(memory.c_str()));
+  if (auto status = host::GuestRam::possible(config.memory_bytes); !status) return status.error();
   const engine::Choice choice = TRY(engine_named(engine));
   config.engine = choice.kind;
   if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {

@@ -31,6 +31,10 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", nacre::app::kVersion);
   app.require_subcommand(1);
   app.get_formatter()->column_width(26);
+  app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
+    const std::string command = parsed->get_subcommands().empty() ? "" : " " + parsed->get_subcommands().front()->get_name();
+    return std::string("nacre: ") + error.what() + "; see nacre" + command + " --help.\n";
+  });
   nacre::app::RunCommand run(app);
   nacre::app::BootCommand boot(app);
   nacre::app::InfoCommand info(app);

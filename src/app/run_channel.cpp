@@ -49,7 +49,10 @@ usize RunChannel::take_payload(std::span<const u8> bytes) {
 // A whole frame that is not a stream's.
 void RunChannel::take_small(std::span<const u8> bytes) {
   switch (static_cast<Frame>(head_[0])) {
-    case Frame::Ready: ready_ = true; break;
+    case Frame::Ready:
+      if (!ready_ && in_ < 0) send(Frame::Input, {});
+      ready_ = true;
+      break;
     case Frame::Credit:
       if (bytes.size() == 4) {
         const u32 gone = static_cast<u32>(bytes[0] | bytes[1] << 8 | bytes[2] << 16) | static_cast<u32>(bytes[3]) << 24;
@@ -79,10 +82,6 @@ void RunChannel::send(Frame type, std::span<const u8> payload) {
 void RunChannel::wait_for(std::vector<pollfd>& entries) {
   const bool reads = ready_ && in_ >= 0 && credit_ != 0 && pending_.size() < channel::kMostPayload;
   entries.push_back({reads ? in_ : -1, POLLIN, 0});
-  if (ready_ && in_ == -1) {
-    in_ = -2;
-    send(Frame::Input, {});
-  }
   if (stalled_) {
     entries.push_back(out_.wait_entry());
     entries.push_back(error_.wait_entry());
@@ -98,7 +97,8 @@ void RunChannel::read_input() {
   const ssize_t got = read(in_, bytes, std::min<usize>(sizeof bytes, credit_));
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (got <= 0) {
-    in_ = -1;  // wait_for() sends the end
+    in_ = -1;
+    send(Frame::Input, {});
     return;
   }
   credit_ -= static_cast<unsigned>(got);

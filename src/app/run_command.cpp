@@ -138,7 +138,7 @@ Result<int> RunCommand::try_run(const host::ClockPair& early) {
     }
   }
   const auto kernel = TRY(host::FileBytes::read(kernel_path.c_str(), "kernel", config.memory_bytes,
-                                                "the guest's memory; give it more with --memory"));
+                                                "the guest's memory", "; give it more with --memory"));
   const auto guest = TRY(content());
   const auto initramfs = TRY(build_initramfs(guest));
   auto vm = TRY(vm::Vm::create(config));

@@ -27,13 +27,18 @@ u64 unit_of(char suffix) {
 
 }  // namespace
 
-Result<GuestRam> GuestRam::create(u64 bytes) {
+Status GuestRam::possible(u64 bytes) {
   if (bytes == 0) return Error{"A guest cannot have 0 bytes of memory; give it some, as in --memory 512M."};
   if (bytes % kPageSize != 0) return Error{"The guest's memory must be a multiple of 4096 bytes, as in --memory 512M."};
   if (const u64 most = host_memory(); bytes > most) {
     return Error("The guest is to have ").append_number(bytes / kMiB).append(" MiB of memory, but this host has only ")
         .append_number(most / kMiB).append(" MiB; give it less with --memory.");
   }
+  return {};
+}
+
+Result<GuestRam> GuestRam::create(u64 bytes) {
+  if (auto status = possible(bytes); !status) return status.error();
   GuestRam ram;
   ram.file_ = UniqueFd(memfd_create("nacre-guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!ram.file_) return errno_error("Cannot make the guest's memory");

@@ -12,6 +12,8 @@ class GuestRam {
  public:
   // `bytes` must be whole pages. Errors: 0, not whole pages, more than the host could ever give.
   static Result<GuestRam> create(u64 bytes);
+  // What create() would say of that size.
+  static Status possible(u64 bytes);
 
   [[nodiscard]] u8* data() const { return memory_.data(); }
   [[nodiscard]] u64 size() const { return memory_.size(); }
