@@ -82,6 +82,10 @@ void Board::reset() {
       acpi::build_tables({tables, kTablesBytes}, static_cast<u32>(kTablesBase),
                          {.processors = options_.processors, .serial_ports = options_.serial_ports});
   NACRE_CHECK(built.ok());  // room for the largest board there can be: a test sees to it
+  // There is no firmware to start again at the reset vector, but guests jump there to reboot (Linux with
+  // reboot=bios): ask for the reset instead. mov dx, 0xcf9; mov al, 6; out dx, al; hlt; jmp to the hlt
+  constexpr u8 reboot[] = {0xba, kPortReset & 0xff, kPortReset >> 8, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd};
+  NACRE_CHECK(memory_.write(GuestPhysical(kResetVector), reboot, sizeof reboot));
   announced_deadline_ = 0;
 }
 

@@ -18,7 +18,9 @@ inline constexpr u64 kEbdaBase = 0x9fc00;
 inline constexpr u64 kVgaHole = 0xa0000;
 inline constexpr u64 kShadowBase = 0xc0000;  // RAM again from here to 1 MiB
 inline constexpr u64 kTablesBase = 0xe0000;  // RSDP first, then the other tables
-inline constexpr u64 kTablesBytes = 0x20000;
+inline constexpr u64 kTablesBytes = 0x1fff0;
+inline constexpr u64 kResetVector = 0xffff0;  // what f000:fff0 is on a PC: code that resets the machine
+static_assert(kTablesBase + kTablesBytes == kResetVector);
 
 // The hole below 4 GiB.
 inline constexpr u64 kPciWindowBase = kLowRamLimit;  // for BARs, up to the ECAM window …

@@ -68,16 +68,16 @@ bool PvClock::msr_write(u32 msr, u64 value) {
   if (msr != kSystemTimeMsr) return false;
   const u64 before = state_.system_time_msr;
   state_.system_time_msr = value;
-  if (publish_time()) return true;
+  if (publish_time(0)) return true;
   state_.system_time_msr = before;
   return false;
 }
 
-void PvClock::refresh() {
-  publish_time();
+void PvClock::refresh(Refresh why) {
+  publish_time(why == Refresh::Resumed ? kGuestStopped : u8{0});
 }
 
-bool PvClock::publish_time() {
+bool PvClock::publish_time(u8 more_flags) {
   if ((state_.system_time_msr & kEnable) == 0) return true;
   const GuestPhysical address = address_of(state_.system_time_msr);
   VcpuTimeInfo info = {};
@@ -85,7 +85,7 @@ bool PvClock::publish_time() {
   info.system_time = ports_.clock.now_ns();
   info.tsc_to_system_mul = scale_.multiplier;
   info.tsc_shift = scale_.shift;
-  info.flags = stability_ == Stability::Stable ? kTscStable : u8{0};
+  info.flags = more_flags | (stability_ == Stability::Stable ? kTscStable : u8{0});
   // An odd version first and the even one last: a reader in between tries again.
   const u32 changing = state_.sequence + 1;
   const u32 done = state_.sequence + 2;

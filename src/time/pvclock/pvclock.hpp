@@ -44,6 +44,9 @@ class PvClock {
   static constexpr u32 kWallClockMsr = 0x4b564d00, kSystemTimeMsr = 0x4b564d01;
   static constexpr u8 kTscStable = 1, kGuestStopped = 2;  // flags
 
+  // Why the structure is written anew. Resumed: the machine stood still, which the guest is told so that
+  // its watchdogs do not take the pause for a lockup.
+  enum class Refresh : u8 { Changed, Resumed };
   enum class Stability : u8 { Unstable, Stable };  // TSCs of all processors agree and never jump
   struct Ports {
     Clock& clock;
@@ -70,13 +73,13 @@ class PvClock {
   bool msr_read(u32 msr, u64& value) const;
   bool msr_write(u32 msr, u64 value);
   // Writes the structure anew: after a restore, a pause, or a change of the guest's TSC.
-  void refresh();
+  void refresh(Refresh why = Refresh::Changed);
 
   [[nodiscard]] State state() const { return state_; }
   Status load(const State& state);
 
  private:
-  bool publish_time();
+  bool publish_time(u8 more_flags);
   bool publish_wall_clock(GuestPhysical address);
 
   Ports ports_;

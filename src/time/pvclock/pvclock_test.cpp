@@ -64,6 +64,15 @@ TEST(PvClock, publishes_time_under_the_version_protocol) {
   EXPECT_EQ(bench.info().system_time, 5'000'001'123U);
 }
 
+TEST(PvClock, tells_the_guest_that_it_stood_still) {
+  Bench bench;
+  bench.pvclock.msr_write(PvClock::kSystemTimeMsr, 0x1001);
+  bench.pvclock.refresh(PvClock::Refresh::Resumed);
+  EXPECT_EQ(bench.info().flags, PvClock::kTscStable | PvClock::kGuestStopped);
+  bench.pvclock.refresh();
+  EXPECT_EQ(bench.info().flags, PvClock::kTscStable);
+}
+
 TEST(PvClock, stops_when_disabled) {
   Bench bench;
   bench.pvclock.msr_write(PvClock::kSystemTimeMsr, 0x1001);
