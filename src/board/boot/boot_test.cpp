@@ -237,7 +237,7 @@ TEST(Pvh, says_what_is_wrong) {
   EXPECT_THAT(load_error(make_elf({.physical = 63 * kMiB, .memory_size = 2 * kMiB, .pvh_entry = 63 * kMiB})),
               HasSubstr("not all RAM"));
   EXPECT_THAT(load_error(make_elf({.entry = ~u64{0xfff}, .physical = ~u64{0xfff}, .memory_size = 0x2000})),
-              HasSubstr("not all RAM"));
+              HasSubstr("past the end of the address space"));
   EXPECT_THAT(load_error(make_elf({.memory_size = 8, .pvh_entry = kMiB})), HasSubstr("larger in the file"));
   Image cut = make_elf({.pvh_entry = kMiB});
   cut.resize(0x1800);
