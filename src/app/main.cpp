@@ -30,6 +30,8 @@ int main(int argc, char** argv) {
   app.footer(kFooter);
   app.set_version_flag("--version", nacre::app::kVersion);
   app.require_subcommand(1);
+  // An option given again counts anew, so that a script's default can be followed by the user's wish.
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.get_formatter()->column_width(26);
   app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
     const std::string command = parsed->get_subcommands().empty() ? "" : " " + parsed->get_subcommands().front()->get_name();

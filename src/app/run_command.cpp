@@ -85,7 +85,8 @@ int report(const Session::Outcome& outcome, const HiddenConsole* console) {
 RunCommand::RunCommand(CLI::App& app)
     : command_(app.add_subcommand("run", "Run a command, or a shell, in a small Linux guest")) {
   command_->footer(kFooter);
-  command_->add_option("COMMAND", words_, "The command and its arguments, after --")->type_name("");
+  command_->add_option("COMMAND", words_, "The command and its arguments, after --")
+      ->type_name("")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_->add_option("--kernel", kernel_, "Linux kernel to use instead of the cached Debian one")->type_name("FILE");
   command_->add_option("--append", append_, "More for the kernel's command line")->type_name("TEXT");
   command_->add_option("--add", added_, "Put a file of the host into the guest; may be given again")
