@@ -189,7 +189,7 @@ inline void Core::set_gpr(unsigned index, unsigned size, u64 value) {
 
 inline const TlbEntry* Core::translate(u64 linear, AccessType type, Privilege who) {
   TlbEntry& entry = tlb.slot(linear, type, who);
-  if (entry.page == linear >> kPageShift && !(entry.user && smap_applies(who))) [[likely]] return &entry;
+  if (tlb.holds(entry, linear) && !(entry.user && smap_applies(who))) [[likely]] return &entry;
   return fill(entry, linear, type, who);
 }
 

@@ -427,6 +427,44 @@ TEST(Interpreter, InvlpgDropsACachedTranslation) {
   EXPECT_EQ(m.state.rip, M::handler(14));
 }
 
+TEST(Interpreter, InvlpgDropsAWholeLargePage) {
+  M m;
+  m.long_mode();
+  m.gate64(14);
+  // The second 2 MiB of linear space are one large page.
+  constexpr u64 entry = M::kTables + 0x2008;
+  m.poke<u64>(entry, Pte::P | Pte::RW | Pte::PS | Pte::A | Pte::D);
+  // mov eax,[0x200000]; mov eax,[0x345000]; invlpg [0x200000]; mov eax,[0x345000]
+  m.code({0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0, 0x0f, 0x01, 0x3c, 0x25,
+          0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0});
+  m.steps(2);
+  m.poke<u64>(entry, 0);
+  m.steps(2);
+  EXPECT_EQ(m.state.rip, M::handler(14));
+  EXPECT_EQ(m.state.cr2, 0x345000u);
+}
+
+TEST(Interpreter, GlobalTranslationsSurviveMovCr3) {
+  M m;
+  m.long_mode();
+  m.gate64(14);
+  constexpr u64 bits = Pte::P | Pte::RW | Pte::A;
+  m.set_pte(0x20000, 0x20000 | bits | Pte::G);
+  m.set_pte(0x21000, 0x21000 | bits);
+  m.state.gpr[RCX] = M::kTables;
+  // mov eax,[0x20000]; mov eax,[0x21000]; mov cr3,rcx; mov eax,[0x20000]; mov eax,[0x21000]
+  m.code({0x8b, 0x04, 0x25, 0, 0, 2, 0, 0x8b, 0x04, 0x25, 0, 0x10, 2, 0, 0x0f, 0x22, 0xd9,
+          0x8b, 0x04, 0x25, 0, 0, 2, 0, 0x8b, 0x04, 0x25, 0, 0x10, 2, 0});
+  m.steps(2);
+  m.set_pte(0x20000, 0);
+  m.set_pte(0x21000, 0);
+  m.steps(2);
+  EXPECT_EQ(m.state.rip, M::kCode + 24);
+  m.steps(1);
+  EXPECT_EQ(m.state.rip, M::handler(14));
+  EXPECT_EQ(m.state.cr2, 0x21000u);
+}
+
 TEST(Interpreter, RepMovsStopsExactlyAtTheFault) {
   M m;
   m.long_mode();

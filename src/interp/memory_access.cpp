@@ -56,13 +56,13 @@ const TlbEntry* Core::fill(TlbEntry& entry, u64 linear, AccessType type, Privile
   }
   const cpu::Translation& found = result.value();
   const GuestPhysical page = found.address.page();
-  entry.page = linear >> kPageShift;
   entry.host = memory.host(page, type == AccessType::Write);
   entry.physical = page.value();
   entry.flags = memory.page_flags(page);
-  entry.page_bytes = found.page_bytes;
+  entry.pages = static_cast<u32>(found.page_bytes >> kPageShift);
   entry.user = found.user && type != AccessType::Execute;  // SMAP is about data
   entry.global = found.global;
+  tlb.install(entry, linear);
   return &entry;
 }
 
