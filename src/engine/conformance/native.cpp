@@ -18,6 +18,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/copy.hpp"
 #include "cpu/host_cpuid.hpp"
 #include "host/error.hpp"
 
@@ -40,6 +41,12 @@ constexpr int kContextRegister[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RS
 constexpr usize kSoftwareBytes = 464;
 constexpr u64 kUserFlags = x86::Rflags::arithmetic | x86::Rflags::DF;  // no more of it is loaded by sigreturn
 
+// The child is without the sanitizers' shadow memory, so it calls nothing of the C library that they
+// intercept.
+[[noreturn]] void leave(int status) {
+  for (;;) syscall(SYS_exit_group, status);
+}
+
 // The child's. Only the signal handler and the loop that feeds it look at these.
 struct Child {
   Native::Shared* shared = nullptr;
@@ -55,34 +62,34 @@ struct Child {
 Child child;
 
 void load_vectors(u8* frame, const u8* image) {
-  std::memcpy(frame, image, XsaveLayout::kXmm + 256);
+  copy_bytes(frame, image, XsaveLayout::kXmm + 256);
   const u64 components = child.layout.components & 0xe7;
-  std::memcpy(frame + XsaveLayout::kXstateBv, &components, sizeof components);
+  copy_bytes(frame + XsaveLayout::kXstateBv, &components, sizeof components);
   for (unsigned i = 2; i < 8; ++i) {
     if ((components >> i & 1) == 0) continue;
-    std::memcpy(frame + child.layout.offset[i], image + child.layout.offset[i], child.layout.bytes[i]);
+    copy_bytes(frame + child.layout.offset[i], image + child.layout.offset[i], child.layout.bytes[i]);
   }
 }
 
 void store_vectors(const u8* frame, u8* image) {
   u64 present = 0;
-  std::memcpy(&present, frame + XsaveLayout::kXstateBv, sizeof present);
-  std::memcpy(image, frame, XsaveLayout::kXmm + 256);
-  if ((present & 2) == 0) std::memset(image + XsaveLayout::kXmm, 0, 256);
+  copy_bytes(&present, frame + XsaveLayout::kXstateBv, sizeof present);
+  copy_bytes(image, frame, XsaveLayout::kXmm + 256);
+  if ((present & 2) == 0) fill_bytes(image + XsaveLayout::kXmm, 0, 256);
   if ((present & 1) == 0) {
-    std::memset(image, 0, XsaveLayout::kMxcsr);
+    fill_bytes(image, 0, XsaveLayout::kMxcsr);
     image[0] = 0x7f, image[1] = 3;
-    std::memset(image + XsaveLayout::kSt, 0, 128);
+    fill_bytes(image + XsaveLayout::kSt, 0, 128);
   }
   for (unsigned i = 2; i < 8; ++i) {
     if ((child.layout.components >> i & 1) == 0) continue;
     if ((present >> i & 1) != 0) {
-      std::memcpy(image + child.layout.offset[i], frame + child.layout.offset[i], child.layout.bytes[i]);
+      copy_bytes(image + child.layout.offset[i], frame + child.layout.offset[i], child.layout.bytes[i]);
     } else {
-      std::memset(image + child.layout.offset[i], 0, child.layout.bytes[i]);
+      fill_bytes(image + child.layout.offset[i], 0, child.layout.bytes[i]);
     }
   }
-  std::memcpy(image + XsaveLayout::kXstateBv, &present, sizeof present);
+  copy_bytes(image + XsaveLayout::kXstateBv, &present, sizeof present);
 }
 
 void load_case(ucontext_t* context) {
@@ -111,13 +118,13 @@ void store_outcome(int signal, ucontext_t* context) {
                                        : static_cast<u8>(registers[REG_TRAPNO]);
   outcome.error_code = static_cast<u32>(registers[REG_ERR]);
   outcome.cr2 = static_cast<u64>(registers[REG_CR2]);
-  std::memcpy(outcome.data, child.data, kDataBytes);
+  copy_bytes(outcome.data, child.data, kDataBytes);
 }
 
 usize frame_bytes(const ucontext_t* context) {
   const u8* fpu = reinterpret_cast<const u8*>(context->uc_mcontext.fpregs);
   u32 xstate_size = 0;  // fpx_sw_bytes.xstate_size
-  std::memcpy(&xstate_size, fpu + kSoftwareBytes + 16, sizeof xstate_size);
+  copy_bytes(&xstate_size, fpu + kSoftwareBytes + 16, sizeof xstate_size);
   return xstate_size >= 512 && xstate_size + 4 <= sizeof child.saved_fpu ? xstate_size : 512;
 }
 
@@ -125,9 +132,9 @@ void on_signal(int signal, siginfo_t*, void* raw) {
   auto* context = static_cast<ucontext_t*>(raw);
   if (!child.running) {
     if (signal == SIGALRM) return;
-    if (signal != SIGUSR1) _exit(3);
-    std::memcpy(child.saved_registers, context->uc_mcontext.gregs, sizeof child.saved_registers);
-    std::memcpy(child.saved_fpu, context->uc_mcontext.fpregs, frame_bytes(context));
+    if (signal != SIGUSR1) leave(3);
+    copy_bytes(child.saved_registers, context->uc_mcontext.gregs, sizeof child.saved_registers);
+    copy_bytes(child.saved_fpu, context->uc_mcontext.fpregs, frame_bytes(context));
     child.running = true;
     child.next = 0;
     load_case(context);
@@ -140,8 +147,8 @@ void on_signal(int signal, siginfo_t*, void* raw) {
     return;
   }
   child.running = false;
-  std::memcpy(context->uc_mcontext.gregs, child.saved_registers, sizeof child.saved_registers);
-  std::memcpy(context->uc_mcontext.fpregs, child.saved_fpu, frame_bytes(context));
+  copy_bytes(context->uc_mcontext.gregs, child.saved_registers, sizeof child.saved_registers);
+  copy_bytes(context->uc_mcontext.fpregs, child.saved_fpu, frame_bytes(context));
 }
 
 bool confine() {
@@ -198,14 +205,17 @@ bool map_pages(int code_file, int data_file) {
     (void)*reinterpret_cast<volatile const u8*>(page);
   }
   const pid_t self = getpid();
-  if (!confine()) _exit(4);
+  // Random pointers must not meet AddressSanitizer's shadow, which begins below 4 GiB. Nothing else lies
+  // there.
+  syscall(SYS_munmap, 0x7fff8000, 0x10007fff8000 - 0x7fff8000);
+  if (!confine()) leave(4);
   for (;;) {
     char request = 0;
-    ssize_t got = read(requests, &request, 1);
+    const long got = syscall(SYS_read, requests, &request, 1);
     if (got < 0) continue;  // the timer
-    if (got == 0) _exit(0);
+    if (got == 0) leave(0);
     syscall(SYS_tgkill, self, self, SIGUSR1);
-    while (write(answers, &request, 1) != 1) {
+    while (syscall(SYS_write, answers, &request, 1) != 1) {
     }
   }
 }
