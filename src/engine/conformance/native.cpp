@@ -158,8 +158,8 @@ bool confine() {
   };
   sock_filter filter[16] = {BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr))};
   unsigned length = 1;
-  for (const u32 number : {SYS_rt_sigreturn, SYS_read, SYS_write, SYS_exit_group, SYS_tgkill}) {
-    allow(number, filter + length);
+  for (const int number : {SYS_rt_sigreturn, SYS_read, SYS_write, SYS_exit_group, SYS_tgkill}) {
+    allow(static_cast<u32>(number), filter + length);
     length += 2;
   }
   filter[length++] = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_TRAP);
