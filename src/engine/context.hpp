@@ -1,6 +1,8 @@
 // What an engine is made from, for one vCPU. Everything outlives the Vcpu.
 #pragma once
 
+#include <atomic>
+
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
 #include "memory/address_space.hpp"
@@ -34,6 +36,9 @@ struct EngineContext {
   const cpu::Model& model;
   Tracer* tracer = nullptr;
   bool trace_instructions = false;
+  // While it reads false, platform.interrupt_pending() would too. Null: not offered.
+  const std::atomic<bool>* interrupt_hint = nullptr;
+  bool native_tsc = false;  // platform.tsc() is the host's RDTSC
   int ram_file = -1;  // the memfd behind RAM, for engines that map it a second time
 };
 

@@ -77,6 +77,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .model = processor->model,
       .tracer = trace,
       .trace_instructions = trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
+      .interrupt_hint = &environment_.processor(i).interrupt_hint,
+      .native_tsc = true,
       .ram_file = ram_.file(),
   };
   auto vcpu = engine::make_vcpu(config.engine, context);

@@ -16,6 +16,8 @@ struct Mode {
   static constexpr u32 sse = 1 << 3;   // … and CR4.OSFXSR
   static constexpr u32 avx = 1 << 4;   // CR0.TS clear, CR4.OSXSAVE and XCR0.AVX
   static constexpr u32 avx512 = 1 << 5;
+  static constexpr u32 tsc = 1 << 6;     // RDTSC is allowed, and the host's counter is the platform's
+  static constexpr u32 hint = 1 << 7;    // Context::interrupt_hint is there
 };
 
 // Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
@@ -27,6 +29,7 @@ struct InstructionInfo {
   u16 commit = 0;
   u16 fragile_begin = 0;
   u16 fragile_end = 0;
+  bool shadowed = false;  // behind STI: no interrupt before it
 };
 
 // A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.

@@ -5,6 +5,7 @@
 // signal handlers.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 
 #include "cpu/state.hpp"
@@ -51,6 +52,9 @@ struct alignas(64) Context {
   cpu::State state;
 
   u64 all_but_if = ~u64{x86::Rflags::IF};
+  u64 arithmetic_flags = x86::Rflags::arithmetic;
+  u64 system_flags = ~u64{x86::Rflags::arithmetic | x86::Rflags::RF | x86::Rflags::VM};
+  const std::atomic<bool>* interrupt_hint = nullptr;  // an interrupt may be pending
   u32 mode = 0;            // Mode bits of the code that runs
   void* engine = nullptr;  // the SoftVcpu, for helpers
   // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.

@@ -104,6 +104,12 @@ void Emitter::rorx(Gpr to, Gpr from, u8 count) {
   byte(count);
 }
 
+void Emitter::movzx8(Gpr to, const HostMemory& from) {
+  rex(false, to, from);
+  bytes({0x0f, 0xb6});
+  modrm_memory(to, from);
+}
+
 void Emitter::movzx16(Gpr to, Gpr from) {
   const u8 value = static_cast<u8>(0x40 | (high(to) ? 4 : 0) | (high(from) ? 1 : 0));
   if (value != 0x40) byte(value);

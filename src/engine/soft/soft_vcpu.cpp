@@ -68,6 +68,9 @@ class SoftVcpu final : public engine::Vcpu,
   HelperResult interpret_here(u64 note);
   void ungroup(u64 host_address);
   HelperResult finish_helper(HelperResult result);
+  bool go_on();
+  bool event_due();
+  void set_mode(u32 mode);
 
   // cpu::TranslationObserver
   void flush_all() override;
@@ -146,6 +149,7 @@ class SoftVcpu final : public engine::Vcpu,
   Tlb tlb_;
   std::optional<BlockStore> blocks_;
   Translator translator_;
+  const bool native_tsc_;
   u64 vector_mask_ = 0;
   bool vector_live_ = false;  // the guest's vector state is in host registers
   u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
@@ -164,8 +168,10 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
       vector_(std::move(vector)),
       interpreter_(engine.memory, *this, engine.model, vector_->unit(), this),
       tlb_(*context_, engine.memory, *this),
-      translator_(stubs_) {
+      translator_(stubs_),
+      native_tsc_(engine.native_tsc) {
   context_->engine = this;
+  context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);
   entries_ = emit_stubs(emitter, stubs_, &fill_read, &fill_write, &fill_group, &interpret);
   blocks_.emplace(code_, entries_.bytes);
@@ -201,12 +207,31 @@ void SoftVcpu::take_back_vector() {
 // --- helpers ------------------------------------------------------------------------------------------
 
 HelperResult SoftVcpu::finish_helper(HelperResult result) {
-  if (result == HelperResult::Leave) {
+  if (result == HelperResult::Leave && !go_on()) {
     context_->exit_kind = static_cast<u32>(ExitKind::Lookup);
-  } else {
-    take_back_vector();
+    return result;
   }
-  return result;
+  take_back_vector();
+  return result == HelperResult::Leave ? HelperResult::Jump : result;
+}
+
+// Prepares to run on at state.rip without going through the dispatcher. False when that must have a look.
+bool SoftVcpu::go_on() {
+  const State& state = context_->state;
+  if (state.activity != Activity::Running || state.interrupt_shadow || event_due() || !translatable()) return false;
+  const u32 mode = mode_now();
+  bool global = false;
+  const Block* block = block_at(state.rip, mode, global);
+  if (block == nullptr) return false;
+  set_mode(mode);
+  context_->enter_target = blocks_->code_address(*block);
+  return true;
+}
+
+bool SoftVcpu::event_due() {
+  const State& state = context_->state;
+  return state.pending.kind != cpu::Event::Kind::None || state.nmi_pending ||
+         ((state.rflags & Rflags::IF) != 0 && outside_.interrupt_pending());
 }
 
 HelperResult SoftVcpu::fill_read(Context* context, u64 linear, u64 note) {
@@ -356,6 +381,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   if (at != nullptr) {
     const usize within = offset - block->code;
     whole = within <= at->commit && !(within > at->fragile_begin && within < at->fragile_end);
+    if (at->shadowed && (kick_signal || stepping)) whole = false;
   }
   if (kick_signal || stepping) {
     context_->exit_request = 1;
@@ -393,6 +419,8 @@ u32 SoftVcpu::mode_now() const {
     view = View::KernelUserAccess;
   }
   u32 mode = static_cast<u32>(view);
+  if (native_tsc_ && ((s.cr4 & Cr4::TSD) == 0 || view != View::User)) mode |= Mode::tsc;
+  if (context_->interrupt_hint != nullptr) mode |= Mode::hint;
   if ((s.cr0 & (Cr0::EM | Cr0::TS)) == 0) {
     mode |= Mode::x87;
     if ((s.cr4 & Cr4::OSFXSR) != 0) mode |= Mode::sse;
@@ -438,12 +466,16 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
   return made;
 }
 
-void SoftVcpu::enter(u64 code, u32 mode) {
+void SoftVcpu::set_mode(u32 mode) {
   context_->mode = mode;
   if (units_ != (mode & ~Mode::view_mask)) {
     units_ = mode & ~Mode::view_mask;
     for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
   }
+}
+
+void SoftVcpu::enter(u64 code, u32 mode) {
+  set_mode(mode);
   context_->enter_target = code;
   take_back_vector();
   entries_.enter(context_.get());
@@ -469,9 +501,7 @@ engine::Exit SoftVcpu::run() {
     }
     context_->exit_request = 0;
     if (kicked_.load()) continue;
-    const bool event_due = state.pending.kind != cpu::Event::Kind::None || state.nmi_pending ||
-                           ((state.rflags & Rflags::IF) != 0 && outside_.interrupt_pending());
-    if (state.activity != Activity::Running || event_due || state.interrupt_shadow || !translatable()) {
+    if (state.activity != Activity::Running || event_due() || state.interrupt_shadow || !translatable()) {
       put_away_vector();
       switch (interpreter_.step(state)) {
         case interp::StepResult::Executed:

@@ -106,6 +106,8 @@ struct Assembler {
     e.mov(RSP, RBX);
     e.bytes({0x83, 0xf8, static_cast<u8>(HelperResult::Leave)});  // cmp eax, imm8
     const usize leaving = e.jcc(0x4);
+    e.bytes({0x83, 0xf8, static_cast<u8>(HelperResult::Jump)});
+    const usize jumping = e.jcc(0x4);
     // eax is 0 or 1: the return address moves by 5 * eax.
     e.bytes({0x8d, 0x04, 0x80});        // lea eax, [rax + rax*4]
     e.bytes({0x48, 0x01, 0x04, 0x24});  // add [rsp], rax
@@ -113,7 +115,14 @@ struct Assembler {
     usize requested = 0;
     check_request_and_load_registers(pushed, requested);
     e.ret();
+    e.patch32(jumping, e.size());
+    load_flags(pushed);
+    usize requested_too = 0;
+    check_request_and_load_registers(pushed, requested_too);
+    e.bytes({0x48, 0x8d, 0x64, 0x24, 0x08});  // lea rsp, [rsp + 8]: nobody returns
+    e.jmp_memory(HostMemory::context(offsetof(Context, enter_target)));
     e.patch32(requested, e.size());
+    e.patch32(requested_too, e.size());
     e.op_memory(0xc7, 0, HostMemory::at(RSP, context_at(offsetof(Context, exit_kind)) + pushed), false);
     e.word32(static_cast<u32>(ExitKind::Async));
     e.patch32(leaving, e.size());

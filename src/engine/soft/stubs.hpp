@@ -11,7 +11,8 @@ namespace nacre::soft {
 enum class HelperResult : u32 {
   Again = 0,  // go back to where the call came from
   Past = 1,   // … 5 bytes further: the interpreter has done the instruction
-  Leave = 2,  // back to the dispatcher; Context::exit_kind says why
+  Jump = 2,   // on to Context::enter_target
+  Leave = 3,  // back to the dispatcher; Context::exit_kind says why
 };
 
 // Called with the vCPU's state complete in Context but for vector state.

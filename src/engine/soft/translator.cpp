@@ -93,6 +93,7 @@ bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
   mode_ = input.mode;
   linear_ = input.linear;
   ended_ = false;
+  next_is_shadowed_ = false;
   items_.clear();
   infos_.clear();
   exits_.clear();
@@ -201,6 +202,8 @@ void Translator::translate_item(u32 index) {
   current_ = &infos_.back();
   current_->guest_offset = static_cast<u16>(item.rip - linear_);
   current_->start = offset16();
+  current_->shadowed = next_is_shadowed_;
+  next_is_shadowed_ = false;
   commit();
   bool done = false;
   if (item.insn.info != nullptr) {

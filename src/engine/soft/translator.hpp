@@ -111,6 +111,7 @@ class Translator {
   bool translate_stack(const Item& item);
   bool translate_branch(const Item& item);
   bool translate_special(const Item& item);
+  void push_flags(const Item& item);
   bool translate_bit_string(const Item& item);
   void exit_to_view(View view, u64 target);
   void mask_memory(const HostMemory& memory, u64 mask_offset);
@@ -171,6 +172,7 @@ class Translator {
   u32 mode_ = 0;
   u64 linear_ = 0;
   bool ended_ = false;
+  bool next_is_shadowed_ = false;  // the instruction before was STI
   InstructionInfo* current_ = nullptr;
   usize hot_bytes_ = 0, guest_bytes_ = 0;
   std::vector<Item> items_;

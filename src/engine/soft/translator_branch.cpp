@@ -189,6 +189,12 @@ bool Translator::translate_stack(const Item& item) {
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8));
     return true;
   }
+  if (info.operation == Operation::Pushf) {
+    push_flags(item);
+    commit();
+    e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+    return true;
+  }
   if (info.operation == Operation::Leave) {
     e_->mov(R14, RBP);
     check(false, 8, item, retry);

@@ -42,6 +42,8 @@ std::optional<Translator::GroupAccess> Translator::group_access_of(const Item& i
       case Operation::Push:
         if (insn.is_memory || first.kind == x86::OperandKind::SegmentFixed) return std::nullopt;
         return GroupAccess{RSP, -8, 8, true};
+      case Operation::Pushf:
+        return GroupAccess{RSP, -8, 8, true};
       case Operation::Pop:
         if (insn.is_memory || first.kind == x86::OperandKind::SegmentFixed) return std::nullopt;
         return GroupAccess{RSP, 0, 8, false};
@@ -132,7 +134,7 @@ void Translator::find_groups() {
         break;
       }
       case Class::Stack:
-        if (item.group != kNone && info_is(insn, Operation::Push)) {
+        if (item.group != kNone && (info_is(insn, Operation::Push) || info_is(insn, Operation::Pushf))) {
           stack_delta -= 8;
           break;
         }

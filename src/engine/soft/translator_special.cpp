@@ -32,8 +32,11 @@ bool is_inline_system(const Instruction& insn, View view) {
     case Operation::Mfence:
     case Operation::Sfence:
       return true;
+    case Operation::Rdtsc:
+      return true;
     case Operation::Swapgs:
     case Operation::Cli:
+    case Operation::Sti:
       return view != View::User;
     default:
       return false;
@@ -85,6 +88,47 @@ bool Translator::translate_special(const Item& item) {
       if (!kernel) return false;
       mask_memory(flags, offsetof(Context, all_but_if));
       return true;
+    case Operation::Sti: {
+      // The shadow matters before HLT (a wake-up must not slip between the two), and can only be kept
+      // within a block.
+      const usize next = static_cast<usize>(&item - items_.data()) + 1;
+      if (!kernel || (mode_ & Mode::hint) == 0 || next >= items_.size() || items_[next].insn.info == nullptr ||
+          info_is(items_[next].insn, Operation::Hlt)) {
+        return false;
+      }
+      e_->mov(R15, x86::RCX);
+      current_->fragile_begin = offset16();
+      e_->load(R14, HostMemory::context(offsetof(Context, interrupt_hint)));
+      e_->movzx8(x86::RCX, HostMemory::at(R14));
+      const usize quiet = e_->jrcxz();
+      e_->mov(x86::RCX, R15);
+      interpret(item);
+      const usize done = e_->jmp();
+      e_->patch8(quiet, e_->size());
+      e_->mov(x86::RCX, R15);
+      current_->fragile_end = offset16();
+      e_->load(R14, flags);
+      e_->pext(R14, R14, HostMemory::context(offsetof(Context, all_but_if)));
+      e_->pdep(R14, R14, HostMemory::context(offsetof(Context, all_but_if)));
+      e_->lea(R14, HostMemory::at(R14, static_cast<i32>(x86::Rflags::IF)));
+      commit();
+      e_->store(flags, R14);
+      e_->patch32(done, e_->size());
+      next_is_shadowed_ = true;
+      return true;
+    }
+    case Operation::Rdtsc:
+      if ((mode_ & Mode::tsc) == 0) return false;
+      commit();
+      e_->bytes({0x0f, 0x31});
+      e_->rorx(x86::RDX, x86::RDX, 32);
+      e_->lea(x86::RAX, HostMemory::sum(x86::RAX, x86::RDX));
+      e_->load(R14, HostMemory::context(state_offset(offsetof(cpu::State, tsc_offset))));
+      e_->lea(x86::RAX, HostMemory::sum(x86::RAX, R14));
+      e_->rorx(x86::RDX, x86::RAX, 32);
+      e_->op_register(0x89, x86::RDX, x86::RDX, false);
+      e_->op_register(0x89, x86::RAX, x86::RAX, false);
+      return true;
     case Operation::Stac:
     case Operation::Clac: {
       // The view says what AC is now, so that it can be changed by an addition, which needs no flags.
@@ -103,6 +147,23 @@ bool Translator::translate_special(const Item& item) {
     default:
       return false;
   }
+}
+
+// pushfq: the host's arithmetic flags and the guest's others.
+void Translator::push_flags(const Item& item) {
+  e_->byte(0x9c);          // pushfq: into Context::call_stack
+  e_->bytes({0x41, 0x5e});  // pop r14
+  e_->pext(R14, R14, HostMemory::context(offsetof(Context, arithmetic_flags)));
+  e_->pdep(R14, R14, HostMemory::context(offsetof(Context, arithmetic_flags)));
+  e_->load(R15, HostMemory::context(state_offset(offsetof(cpu::State, rflags))));
+  e_->pext(R15, R15, HostMemory::context(offsetof(Context, system_flags)));
+  e_->pdep(R15, R15, HostMemory::context(offsetof(Context, system_flags)));
+  e_->lea(R14, HostMemory::sum(R14, R15));
+  e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
+  e_->lea(R14, push_slot(item));
+  e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
+  e_->store(HostMemory::at(R14), R15);
+  addend_in_r15_ = kNone;
 }
 
 // Goes on behind an instruction that changed the view.
