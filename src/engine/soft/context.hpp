@@ -54,6 +54,9 @@ struct alignas(64) Context {
   u64 all_but_if = ~u64{x86::Rflags::IF};
   u64 arithmetic_flags = x86::Rflags::arithmetic;
   u64 system_flags = ~u64{x86::Rflags::arithmetic | x86::Rflags::RF | x86::Rflags::VM};
+  // Bit strings: which word of them (in units of a word), and which bit of the word. [0] 32, [1] 64 bits.
+  u64 bit_word[2] = {~u64{31}, ~u64{63}};
+  u64 bit_in_word[2] = {31, 63};
   const std::atomic<bool>* interrupt_hint = nullptr;  // an interrupt may be pending
   u32 mode = 0;            // Mode bits of the code that runs
   void* engine = nullptr;  // the SoftVcpu, for helpers

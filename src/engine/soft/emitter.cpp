@@ -110,6 +110,12 @@ void Emitter::movzx8(Gpr to, const HostMemory& from) {
   modrm_memory(to, from);
 }
 
+void Emitter::load_word(Gpr to, const HostMemory& from) {
+  rex(false, to, from);
+  bytes({0x0f, 0xb7});
+  modrm_memory(to, from);
+}
+
 void Emitter::movzx16(Gpr to, Gpr from) {
   const u8 value = static_cast<u8>(0x40 | (high(to) ? 4 : 0) | (high(from) ? 1 : 0));
   if (value != 0x40) byte(value);

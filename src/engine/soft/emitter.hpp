@@ -90,6 +90,7 @@ class Emitter {
   void cmp_dword_imm8(const HostMemory& memory, i8 value);
   void rorx(Gpr to, Gpr from, u8 count);
   void movzx8(Gpr to, const HostMemory& from);  // 32-bit result
+  void load_word(Gpr to, const HostMemory& from);  // 16 bits, the rest of the register cleared
   void movzx16(Gpr to, Gpr from);
   void pdep(Gpr to, Gpr from, const HostMemory& mask);
   void pext(Gpr to, Gpr from, const HostMemory& mask);

@@ -25,6 +25,8 @@ bool is_unconditional_end(const Instruction& insn) {
     case Class::Invalid:
       return true;
     default:
+      // What follows STI is needed with it: the interrupt shadow is kept within a block.
+      if (insn.info->operation == Operation::Sti) return false;
       return insn.info->operation == Operation::Hlt ||
              (insn.info->attributes & x86::OpcodeAttribute::ends_block) != 0;
   }

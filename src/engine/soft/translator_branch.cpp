@@ -176,8 +176,13 @@ bool Translator::translate_stack(const Item& item) {
     } else {
       return false;
     }
-    if (guest == x86::RSP) return false;
     const HostMemory slot = pop_slot(item);
+    if (guest == x86::RSP) {
+      e_->load(R14, slot);
+      commit();
+      e_->mov(kGuestRsp, R14);
+      return true;
+    }
     if (host_register(guest) == kNoRegister) {
       e_->load(R14, slot);
       commit();

@@ -237,7 +237,7 @@ bool Translator::translate_plain(const Item& item) {
     const bool bit_string = insn.is_memory && insn.immediate_size == 0 && insn.encoding == Encoding::Legacy &&
                             (info.operation == Operation::Bt || info.operation == Operation::Bts ||
                              info.operation == Operation::Btr || info.operation == Operation::Btc);
-    return bit_string && translate_bit_string(item);
+    return bit_string ? translate_bit_string(item) : translate_special(item);
   }
   const Uses uses = find_uses(insn);
   const bool high_byte = uses.reg.high_byte || uses.rm.high_byte || uses.opcode_reg.high_byte;

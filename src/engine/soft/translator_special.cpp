@@ -117,6 +117,18 @@ bool Translator::translate_special(const Item& item) {
       next_is_shadowed_ = true;
       return true;
     }
+    case Operation::Mov: {
+      // Reading a segment register. Loading one is the interpreter's.
+      const x86::Operand& source = insn.info->operands[1];
+      if (source.kind != x86::OperandKind::SegmentReg || insn.is_memory || insn.operand_size == 2 || insn.reg > x86::GS) {
+        return false;
+      }
+      commit();
+      e_->load_word(R14, HostMemory::context(state_offset(offsetof(cpu::State, segment) + insn.reg * sizeof(cpu::Segment) +
+                                                          offsetof(cpu::Segment, selector))));
+      store_guest(insn.rm, R14);
+      return true;
+    }
     case Operation::Rdtsc:
       if ((mode_ & Mode::tsc) == 0) return false;
       commit();
@@ -174,22 +186,23 @@ void Translator::exit_to_view(View to, u64 target) {
 }
 
 // bt, bts, btr, btc of memory with the bit's number in a register: the number reaches beyond the operand.
+// No flags. A negative number makes an address that is not canonical, and so goes to the interpreter.
 bool Translator::translate_bit_string(const Item& item) {
   const Instruction& insn = item.insn;
-  if (item.live_flags != 0 || insn.operand_size == 2) return false;
+  if (insn.operand_size == 2) return false;
   const bool write = !info_is(insn, Operation::Bt);
   const bool wide = insn.operand_size == 8;
+  const usize width = wide ? sizeof(u64) : 0;
   const usize retry = e_->size();
   if (!address(insn, item.rip + insn.length)) return false;
   load_guest(R15, insn.reg);
   if (!wide) e_->op_register(0x63, R15, R15);  // movsxd r15, r15d
-  e_->op_register(0xc1, 7, R15);               // sar r15, 5 or 6
-  e_->byte(wide ? 6 : 5);
+  e_->pext(R15, R15, HostMemory::context(offsetof(Context, bit_word) + width));
   e_->lea(R14, {R14, R15, static_cast<u8>(wide ? 3 : 2), 0});
   check(write, wide ? 8 : 4, item, retry);
   e_->lea(R14, HostMemory::sum(R14, R15));
   load_guest(R15, insn.reg);
-  e_->and32_imm(R15, wide ? 63 : 31);
+  e_->pext(R15, R15, HostMemory::context(offsetof(Context, bit_in_word) + width));
   commit();
   if (insn.lock) e_->byte(0xf0);
   e_->byte(static_cast<u8>(0x45 | (wide ? 8 : 0)));  // REX.R: R15; REX.B: R14
