@@ -249,6 +249,33 @@ TEST_F(Soft, accesses_that_cross_pages) {
   run_both(crossing);
 }
 
+GUEST_CODE(pushed_flags, R"(
+  mov $0x100000, %ebx
+  stc
+  push %rbx
+  pushf
+  mov %ss, %rcx
+  push %rcx
+  mov (%rbx), %rdx
+  cli
+  pushf
+  pop %rsi
+  pop %rdi
+  pop %r8
+  mov %rsp, %r9
+  push %r9
+  pop %rsp
+  push %rsp
+  pop %r10
+  mov $-5, %rax
+  bts %rax, 8(%rbx)
+  mov $1000, %eax
+  lock bts %eax, (%rbx)
+  adc $0, %r11
+  hlt)")
+
+TEST_F(Soft, flags_and_segments_on_the_stack) { run_both(pushed_flags); }
+
 GUEST_CODE(stack_window, R"(
   mov $0x80018, %esp
   mov $0x1111, %eax

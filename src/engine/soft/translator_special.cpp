@@ -163,6 +163,7 @@ bool Translator::translate_special(const Item& item) {
 
 // pushfq: the host's arithmetic flags and the guest's others.
 void Translator::push_flags(const Item& item) {
+  addend_in_r15_ = kNone;
   e_->byte(0x9c);          // pushfq: into Context::call_stack
   e_->bytes({0x41, 0x5e});  // pop r14
   e_->pext(R14, R14, HostMemory::context(offsetof(Context, arithmetic_flags)));
