@@ -9,8 +9,18 @@ namespace nacre::cpu {
 
 // Types of system descriptors (S = 0). SDM vol. 3, table 3-2.
 enum class SystemType : u8 {
-  Tss16Available = 1, Ldt = 2, Tss16Busy = 3, CallGate16 = 4, TaskGate = 5, InterruptGate16 = 6,
-  TrapGate16 = 7, TssAvailable = 9, TssBusy = 11, CallGate = 12, InterruptGate = 14, TrapGate = 15,
+  Tss16Available = 1,
+  Ldt = 2,
+  Tss16Busy = 3,
+  CallGate16 = 4,
+  TaskGate = 5,
+  InterruptGate16 = 6,
+  TrapGate16 = 7,
+  TssAvailable = 9,
+  TssBusy = 11,
+  CallGate = 12,
+  InterruptGate = 14,
+  TrapGate = 15,
 };
 
 // The first eight bytes of a descriptor.
@@ -60,13 +70,23 @@ struct Gate {
     return (low.raw & 0xffff) | (low.raw >> 32 & 0xffff0000) | upper << 32;
   }
   [[nodiscard]] constexpr unsigned ist() const { return static_cast<unsigned>(low.raw >> 32) & 7; }
-  [[nodiscard]] constexpr unsigned parameter_count() const { return static_cast<unsigned>(low.raw >> 32) & 31; }
+  [[nodiscard]] constexpr unsigned parameter_count() const {
+    return static_cast<unsigned>(low.raw >> 32) & 31;
+  }
 };
 
 // Selectors. SDM vol. 3, 3.4.2.
-constexpr unsigned selector_rpl(u16 selector) { return selector & 3; }
-constexpr bool selector_is_local(u16 selector) { return (selector & 4) != 0; }
-constexpr bool selector_is_null(u16 selector) { return (selector & ~3) == 0; }
-constexpr u16 with_rpl(u16 selector, unsigned rpl) { return static_cast<u16>((selector & ~3u) | rpl); }
+constexpr unsigned selector_rpl(u16 selector) {
+  return selector & 3;
+}
+constexpr bool selector_is_local(u16 selector) {
+  return (selector & 4) != 0;
+}
+constexpr bool selector_is_null(u16 selector) {
+  return (selector & ~3) == 0;
+}
+constexpr u16 with_rpl(u16 selector, unsigned rpl) {
+  return static_cast<u16>((selector & ~3u) | rpl);
+}
 
 }  // namespace nacre::cpu

@@ -21,7 +21,12 @@ class Walk {
  public:
   Walk(const State& state, const memory::AddressSpace& memory, TranslationObserver* observer, u64 linear,
        AccessType type, Privilege privilege)
-      : state_(state), memory_(memory), observer_(observer), linear_(linear), type_(type), privilege_(privilege) {}
+      : state_(state),
+        memory_(memory),
+        observer_(observer),
+        linear_(linear),
+        type_(type),
+        privilege_(privilege) {}
 
   Result<Translation, PageFault> four_level();
   Result<Translation, PageFault> pae();
@@ -167,7 +172,8 @@ Result<Translation, PageFault> Walk::finish(u64 frame, u64 page_bytes) {
   result.address = GuestPhysical(frame + (linear_ & (page_bytes - 1)));
   result.page_bytes = page_bytes;
   result.writable = write_allowed() && (type_ == AccessType::Write || (leaf & Pte::D) != 0);
-  result.executable = !no_execute_ && (privilege_ == Privilege::User ? user_ : !user_ || (state_.cr4 & Cr4::SMEP) == 0);
+  result.executable =
+      !no_execute_ && (privilege_ == Privilege::User ? user_ : !user_ || (state_.cr4 & Cr4::SMEP) == 0);
   result.user = user_;
   result.global = (leaf & Pte::G) != 0 && (state_.cr4 & Cr4::PGE) != 0;
   return result;
@@ -185,9 +191,13 @@ Result<Translation, PageFault> Walk::four_level() {
     // A large page's frame is aligned to its size; bit 12 is its PAT bit.
     if (is_leaf && level > 1) bad |= ((u64{1} << shift) - 1) & ~u64{0x1fff};
     switch (examine(entry, bad, is_leaf)) {
-      case Found::Bad: return fault(reason_);
-      case Found::Leaf: return finish(entry & kFrameMask & ~((u64{1} << shift) - 1), u64{1} << shift);
-      case Found::Table: table = entry & kFrameMask; break;
+      case Found::Bad:
+        return fault(reason_);
+      case Found::Leaf:
+        return finish(entry & kFrameMask & ~((u64{1} << shift) - 1), u64{1} << shift);
+      case Found::Table:
+        table = entry & kFrameMask;
+        break;
     }
   }
   return fault(0);  // not reached: level 1 is a leaf
@@ -204,9 +214,13 @@ Result<Translation, PageFault> Walk::pae() {
     const bool is_leaf = level == 1 || (entry & Pte::PS) != 0;
     const u64 bad = reserved | (is_leaf && level == 2 ? u64{0x1fe000} : 0);
     switch (examine(entry, bad, is_leaf)) {
-      case Found::Bad: return fault(reason_);
-      case Found::Leaf: return finish(entry & kFrameMask & ~((u64{1} << shift) - 1), u64{1} << shift);
-      case Found::Table: table = entry & kFrameMask; break;
+      case Found::Bad:
+        return fault(reason_);
+      case Found::Leaf:
+        return finish(entry & kFrameMask & ~((u64{1} << shift) - 1), u64{1} << shift);
+      case Found::Table:
+        table = entry & kFrameMask;
+        break;
     }
   }
   return fault(0);  // not reached

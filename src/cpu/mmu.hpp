@@ -26,12 +26,12 @@ struct PageFault {
 };
 
 struct Translation {
-  GuestPhysical address;   // of the byte asked for
-  u64 page_bytes = 4096;   // 4 KiB, 2 MiB, 4 MiB or 1 GiB; the whole linear range when paging is off: 4 KiB
-  bool writable = false;   // page tables allow a write by this privilege, and D is already set
-  bool executable = false; // … a fetch by this privilege
-  bool user = false;       // U/S set at every level
-  bool global = false;     // survives MOV CR3
+  GuestPhysical address;    // of the byte asked for
+  u64 page_bytes = 4096;    // 4 KiB, 2 MiB, 4 MiB or 1 GiB; the whole linear range when paging is off: 4 KiB
+  bool writable = false;    // page tables allow a write by this privilege, and D is already set
+  bool executable = false;  // … a fetch by this privilege
+  bool user = false;        // U/S set at every level
+  bool global = false;      // survives MOV CR3
 };
 
 // Translates one byte's address. Sets A (and D for writes) in the tables on success only. Non-canonical

@@ -26,7 +26,7 @@ void reset_xsave(State& state) {
   state.xsave[4] = 0;      // abridged tag word: all registers empty
   state.xsave[24] = 0x80;  // MXCSR 0x1f80
   state.xsave[25] = 0x1f;
-  state.xsave[512] = 3;    // XSTATE_BV: x87 and SSE are in the image
+  state.xsave[512] = 3;  // XSTATE_BV: x87 and SSE are in the image
 }
 
 }  // namespace

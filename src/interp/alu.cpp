@@ -29,8 +29,12 @@ bool compare(Core& core, const Instruction& i, Compute compute) {
   return true;
 }
 
-u64 do_and(u64& flags, u64 a, u64 b, unsigned size) { return logic_with_flags(flags, a & b, size); }
-u64 do_sub(u64& flags, u64 a, u64 b, unsigned size) { return subtract_with_flags(flags, a, b, false, size); }
+u64 do_and(u64& flags, u64 a, u64 b, unsigned size) {
+  return logic_with_flags(flags, a & b, size);
+}
+u64 do_sub(u64& flags, u64 a, u64 b, unsigned size) {
+  return subtract_with_flags(flags, a, b, false, size);
+}
 
 // Adcx and adox: an addition with one flag of its own.
 bool add_with_single_flag(Core& core, const Instruction& i, u64 flag) {
@@ -51,7 +55,8 @@ bool step_by_one(Core& core, const Instruction& i, bool up) {
   const u64 carry = core.state->rflags & Rflags::CF;
   return modify_operand(core, i, 0, [&](u64 value) {
     u64& flags = core.state->rflags;
-    const u64 result = up ? add_with_flags(flags, value, 1, false, size) : subtract_with_flags(flags, value, 1, false, size);
+    const u64 result =
+        up ? add_with_flags(flags, value, 1, false, size) : subtract_with_flags(flags, value, 1, false, size);
     replace_flags(flags, Rflags::CF, carry);
     return result;
   });
@@ -60,7 +65,9 @@ bool step_by_one(Core& core, const Instruction& i, bool up) {
 }  // namespace
 
 bool add(Core& core, const Instruction& i) {
-  return binary(core, i, [](u64& flags, u64 a, u64 b, unsigned size) { return add_with_flags(flags, a, b, false, size); });
+  return binary(core, i, [](u64& flags, u64 a, u64 b, unsigned size) {
+    return add_with_flags(flags, a, b, false, size);
+  });
 }
 
 bool adc(Core& core, const Instruction& i) {
@@ -69,7 +76,9 @@ bool adc(Core& core, const Instruction& i) {
   });
 }
 
-bool sub(Core& core, const Instruction& i) { return binary(core, i, do_sub); }
+bool sub(Core& core, const Instruction& i) {
+  return binary(core, i, do_sub);
+}
 
 bool sbb(Core& core, const Instruction& i) {
   return binary(core, i, [](u64& flags, u64 a, u64 b, unsigned size) {
@@ -77,18 +86,26 @@ bool sbb(Core& core, const Instruction& i) {
   });
 }
 
-bool and_(Core& core, const Instruction& i) { return binary(core, i, do_and); }
+bool and_(Core& core, const Instruction& i) {
+  return binary(core, i, do_and);
+}
 
 bool or_(Core& core, const Instruction& i) {
-  return binary(core, i, [](u64& flags, u64 a, u64 b, unsigned size) { return logic_with_flags(flags, a | b, size); });
+  return binary(core, i,
+                [](u64& flags, u64 a, u64 b, unsigned size) { return logic_with_flags(flags, a | b, size); });
 }
 
 bool xor_(Core& core, const Instruction& i) {
-  return binary(core, i, [](u64& flags, u64 a, u64 b, unsigned size) { return logic_with_flags(flags, a ^ b, size); });
+  return binary(core, i,
+                [](u64& flags, u64 a, u64 b, unsigned size) { return logic_with_flags(flags, a ^ b, size); });
 }
 
-bool cmp(Core& core, const Instruction& i) { return compare(core, i, do_sub); }
-bool test(Core& core, const Instruction& i) { return compare(core, i, do_and); }
+bool cmp(Core& core, const Instruction& i) {
+  return compare(core, i, do_sub);
+}
+bool test(Core& core, const Instruction& i) {
+  return compare(core, i, do_and);
+}
 
 bool not_(Core& core, const Instruction& i) {
   return modify_operand(core, i, 0, [](u64 value) { return ~value; });
@@ -96,14 +113,23 @@ bool not_(Core& core, const Instruction& i) {
 
 bool neg(Core& core, const Instruction& i) {
   const unsigned size = operand_size(i, 0);
-  return modify_operand(core, i, 0, [&](u64 value) { return subtract_with_flags(core.state->rflags, 0, value, false, size); });
+  return modify_operand(
+      core, i, 0, [&](u64 value) { return subtract_with_flags(core.state->rflags, 0, value, false, size); });
 }
 
-bool inc(Core& core, const Instruction& i) { return step_by_one(core, i, true); }
-bool dec(Core& core, const Instruction& i) { return step_by_one(core, i, false); }
+bool inc(Core& core, const Instruction& i) {
+  return step_by_one(core, i, true);
+}
+bool dec(Core& core, const Instruction& i) {
+  return step_by_one(core, i, false);
+}
 
-bool adcx(Core& core, const Instruction& i) { return add_with_single_flag(core, i, Rflags::CF); }
-bool adox(Core& core, const Instruction& i) { return add_with_single_flag(core, i, Rflags::OF); }
+bool adcx(Core& core, const Instruction& i) {
+  return add_with_single_flag(core, i, Rflags::CF);
+}
+bool adox(Core& core, const Instruction& i) {
+  return add_with_single_flag(core, i, Rflags::OF);
+}
 
 // cbw, cwde, cdqe: the accumulator's lower half, sign-extended over the whole.
 bool cbw(Core& core, const Instruction& i) {

@@ -123,10 +123,14 @@ bool bsr(Core& core, const Instruction& i) {
 }
 
 bool tzcnt(Core& core, const Instruction& i) {
-  return unary(core, i, [&](u64 value, unsigned size) { return finish_count(core, value, count_trailing(value, size)); });
+  return unary(core, i, [&](u64 value, unsigned size) {
+    return finish_count(core, value, count_trailing(value, size));
+  });
 }
 bool lzcnt(Core& core, const Instruction& i) {
-  return unary(core, i, [&](u64 value, unsigned size) { return finish_count(core, value, count_leading(value, size)); });
+  return unary(core, i, [&](u64 value, unsigned size) {
+    return finish_count(core, value, count_leading(value, size));
+  });
 }
 
 bool popcnt(Core& core, const Instruction& i) {
@@ -161,13 +165,18 @@ bool bextr(Core& core, const Instruction& i) {
 }
 
 bool blsi(Core& core, const Instruction& i) {
-  return unary(core, i, [&](u64 value, unsigned size) { return bmi_result(core, value & -value, size, value != 0); });
+  return unary(core, i,
+               [&](u64 value, unsigned size) { return bmi_result(core, value & -value, size, value != 0); });
 }
 bool blsmsk(Core& core, const Instruction& i) {
-  return unary(core, i, [&](u64 value, unsigned size) { return bmi_result(core, value ^ (value - 1), size, value == 0); });
+  return unary(core, i, [&](u64 value, unsigned size) {
+    return bmi_result(core, value ^ (value - 1), size, value == 0);
+  });
 }
 bool blsr(Core& core, const Instruction& i) {
-  return unary(core, i, [&](u64 value, unsigned size) { return bmi_result(core, value & (value - 1), size, value == 0); });
+  return unary(core, i, [&](u64 value, unsigned size) {
+    return bmi_result(core, value & (value - 1), size, value == 0);
+  });
 }
 
 bool bzhi(Core& core, const Instruction& i) {

@@ -7,7 +7,9 @@
 namespace nacre::interp::handlers {
 namespace {
 
-u64 after(const Core& core, const Instruction& i) { return core.state->rip + i.length; }
+u64 after(const Core& core, const Instruction& i) {
+  return core.state->rip + i.length;
+}
 
 bool branch_target(Core& core, const Instruction& i, u64& target) {
   if (i.info->operands[0].kind == x86::OperandKind::Relative) {
@@ -17,7 +19,9 @@ bool branch_target(Core& core, const Instruction& i, u64& target) {
   return read_operand(core, i, 0, target);
 }
 
-bool jump_relative(Core& core, const Instruction& i) { return core.jump(after(core, i) + i.immediate, i.operand_size); }
+bool jump_relative(Core& core, const Instruction& i) {
+  return core.jump(after(core, i) + i.immediate, i.operand_size);
+}
 
 // loop and its kin: rCX by address size, no flags.
 bool count_down(Core& core, const Instruction& i, bool condition) {
@@ -56,11 +60,19 @@ bool jcc(Core& core, const Instruction& i) {
   return !condition_holds(core.state->rflags, i.opcode) || jump_relative(core, i);
 }
 
-bool jrcxz(Core& core, const Instruction& i) { return core.gpr(x86::RCX, i.address_size) != 0 || jump_relative(core, i); }
+bool jrcxz(Core& core, const Instruction& i) {
+  return core.gpr(x86::RCX, i.address_size) != 0 || jump_relative(core, i);
+}
 
-bool loop(Core& core, const Instruction& i) { return count_down(core, i, true); }
-bool loope(Core& core, const Instruction& i) { return count_down(core, i, core.has_flag(Rflags::ZF)); }
-bool loopne(Core& core, const Instruction& i) { return count_down(core, i, !core.has_flag(Rflags::ZF)); }
+bool loop(Core& core, const Instruction& i) {
+  return count_down(core, i, true);
+}
+bool loope(Core& core, const Instruction& i) {
+  return count_down(core, i, core.has_flag(Rflags::ZF));
+}
+bool loopne(Core& core, const Instruction& i) {
+  return count_down(core, i, !core.has_flag(Rflags::ZF));
+}
 
 bool ret(Core& core, const Instruction& i) {
   u64 target = 0;
@@ -74,7 +86,8 @@ bool bound(Core& core, const Instruction& i) {
   const u64 address = core.effective_address(i);
   u64 low = 0, high = 0;
   if (!core.load(i.effective_segment(), address, size, low)) return false;
-  if (!core.load(i.effective_segment(), (address + size) & low_bytes_mask(i.address_size), size, high)) return false;
+  if (!core.load(i.effective_segment(), (address + size) & low_bytes_mask(i.address_size), size, high))
+    return false;
   const auto index = static_cast<i64>(sign_extend(core.gpr(i.reg, size), 8 * size));
   const bool outside = index < static_cast<i64>(sign_extend(low, 8 * size)) ||
                        index > static_cast<i64>(sign_extend(high, 8 * size));
@@ -83,11 +96,14 @@ bool bound(Core& core, const Instruction& i) {
 
 bool int_(Core& core, const Instruction& i) {
   // V86 below IOPL 3 leaves INT n to the monitor. SDM vol. 3, 20.2.7.
-  if (core.has_flag(Rflags::VM) && (core.state->rflags & Rflags::IOPL) != Rflags::IOPL) return core.general_protection();
+  if (core.has_flag(Rflags::VM) && (core.state->rflags & Rflags::IOPL) != Rflags::IOPL)
+    return core.general_protection();
   return software_interrupt(core, i, static_cast<u8>(i.immediate));
 }
 
-bool int3(Core& core, const Instruction& i) { return software_interrupt(core, i, static_cast<u8>(Vector::BP)); }
+bool int3(Core& core, const Instruction& i) {
+  return software_interrupt(core, i, static_cast<u8>(Vector::BP));
+}
 
 bool into(Core& core, const Instruction& i) {
   return !core.has_flag(Rflags::OF) || software_interrupt(core, i, static_cast<u8>(Vector::OF));
@@ -104,7 +120,11 @@ bool int1(Core& core, const Instruction& i) {
   return true;
 }
 
-bool nop(Core&, const Instruction&) { return true; }
-bool undefined(Core& core, const Instruction&) { return core.undefined(); }
+bool nop(Core&, const Instruction&) {
+  return true;
+}
+bool undefined(Core& core, const Instruction&) {
+  return core.undefined();
+}
 
 }  // namespace nacre::interp::handlers

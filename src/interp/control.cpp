@@ -13,31 +13,50 @@ using x86::Cr4;
 constexpr u64 kDr7GeneralDetect = 1 << 13;
 
 // MOV CR and MOV DR move whole registers, whatever the operand-size prefix says.
-unsigned register_bytes(const Core& core) { return core.code64 ? 8 : 4; }
+unsigned register_bytes(const Core& core) {
+  return core.code64 ? 8 : 4;
+}
 
 bool read_cr(Core& core, unsigned number, u64& value) {
   const State& s = *core.state;
   switch (number) {
-    case 0: value = s.cr0; return true;
-    case 2: value = s.cr2; return true;
-    case 3: value = s.cr3; return true;
-    case 4: value = s.cr4; return true;
-    case 8: value = core.platform.task_priority() & 0xf; return true;
-    default: return core.undefined();
+    case 0:
+      value = s.cr0;
+      return true;
+    case 2:
+      value = s.cr2;
+      return true;
+    case 3:
+      value = s.cr3;
+      return true;
+    case 4:
+      value = s.cr4;
+      return true;
+    case 8:
+      value = core.platform.task_priority() & 0xf;
+      return true;
+    default:
+      return core.undefined();
   }
 }
 
 bool write_cr(Core& core, unsigned number, u64 value) {
   switch (number) {
-    case 0: return set_cr0(core, value);
-    case 2: core.state->cr2 = value; return true;
-    case 3: return set_cr3(core, value);
-    case 4: return set_cr4(core, value);
+    case 0:
+      return set_cr0(core, value);
+    case 2:
+      core.state->cr2 = value;
+      return true;
+    case 3:
+      return set_cr3(core, value);
+    case 4:
+      return set_cr4(core, value);
     case 8:
       if (value > 15) return core.general_protection();
       core.platform.set_task_priority(static_cast<u8>(value));
       return true;
-    default: return core.undefined();
+    default:
+      return core.undefined();
   }
 }
 
@@ -80,7 +99,8 @@ bool write_dr(Core& core, unsigned number, u64 value) {
 bool mov_cr(Core& core, const Instruction& i) {
   const unsigned size = register_bytes(core);
   const unsigned number = i.reg;
-  if (i.info->operands[0].kind == x86::OperandKind::ControlReg) return write_cr(core, number, core.gpr(i.rm, size));
+  if (i.info->operands[0].kind == x86::OperandKind::ControlReg)
+    return write_cr(core, number, core.gpr(i.rm, size));
   u64 value = 0;
   if (!read_cr(core, number, value)) return false;
   core.set_gpr(i.rm, size, value);
@@ -92,7 +112,8 @@ bool mov_dr(Core& core, const Instruction& i) {
   const unsigned size = register_bytes(core);
   unsigned number = 0;
   if (!debug_register(core, i.reg, number)) return false;
-  if (i.info->operands[0].kind == x86::OperandKind::DebugReg) return write_dr(core, number, core.gpr(i.rm, size));
+  if (i.info->operands[0].kind == x86::OperandKind::DebugReg)
+    return write_dr(core, number, core.gpr(i.rm, size));
   core.set_gpr(i.rm, size, number < 4 ? s.dr[number] : number == 6 ? s.dr6 : s.dr7);
   return true;
 }
@@ -117,7 +138,8 @@ bool clts(Core& core, const Instruction&) {
 }
 
 bool invlpg(Core& core, const Instruction& i) {
-  const u64 base = core.code64 && i.effective_segment() < x86::FS ? 0 : core.state->segment[i.effective_segment()].base;
+  const u64 base =
+      core.code64 && i.effective_segment() < x86::FS ? 0 : core.state->segment[i.effective_segment()].base;
   const u64 linear = base + core.effective_address(i);
   if (core.code64 && !is_canonical(linear)) return true;  // a no-op. SDM vol. 2, INVLPG
   core.flush_page(core.code64 ? linear : linear & 0xffffffff);
@@ -129,16 +151,23 @@ bool invpcid(Core& core, const Instruction& i) {
   const u64 address = core.effective_address(i);
   u64 pcid = 0, linear = 0;
   if (!core.load(i.effective_segment(), address, 8, pcid)) return false;
-  if (!core.load(i.effective_segment(), (address + 8) & low_bytes_mask(i.address_size), 8, linear)) return false;
+  if (!core.load(i.effective_segment(), (address + 8) & low_bytes_mask(i.address_size), 8, linear))
+    return false;
   const u64 type = core.gpr(i.reg, register_bytes(core));
   const bool pcid_off = (core.state->cr4 & Cr4::PCIDE) == 0;
   if (type > 3) return core.general_protection();
   if (type < 2 && (pcid >> 12 != 0 || (pcid_off && pcid != 0))) return core.general_protection();
   if (type == 0 && !is_canonical(linear)) return core.general_protection();
   switch (type) {
-    case 0: core.flush_page(linear); break;
-    case 2: core.flush_all(); break;
-    default: core.flush_non_global(); break;
+    case 0:
+      core.flush_page(linear);
+      break;
+    case 2:
+      core.flush_all();
+      break;
+    default:
+      core.flush_non_global();
+      break;
   }
   return true;
 }

@@ -11,8 +11,8 @@ using x86::Cr0;
 using x86::Cr4;
 using x86::Efer;
 
-constexpr u64 kCr0Writable = Cr0::PE | Cr0::MP | Cr0::EM | Cr0::TS | Cr0::NE | Cr0::WP | Cr0::AM | Cr0::NW |
-                             Cr0::CD | Cr0::PG;
+constexpr u64 kCr0Writable =
+    Cr0::PE | Cr0::MP | Cr0::EM | Cr0::TS | Cr0::NE | Cr0::WP | Cr0::AM | Cr0::NW | Cr0::CD | Cr0::PG;
 constexpr u64 kPhysicalMask = (u64{1} << cpu::kPhysicalAddressBits) - 1;
 
 bool uses_pae_pdptes(u64 cr0, u64 cr4, u64 efer) {
@@ -55,7 +55,8 @@ bool set_cr0(Core& core, u64 value) {
     }
   }
   constexpr u64 reloads = Cr0::PG | Cr0::CD | Cr0::NW;
-  if ((changed & reloads) != 0 && uses_pae_pdptes(value, s.cr4, efer) && !load_pdptes(core, s.cr3)) return false;
+  if ((changed & reloads) != 0 && uses_pae_pdptes(value, s.cr4, efer) && !load_pdptes(core, s.cr3))
+    return false;
   s.cr0 = value;
   s.efer = efer;
   // Leaving protected mode keeps CS, but its privilege is now 0.
@@ -82,12 +83,14 @@ bool set_cr4(Core& core, u64 value) {
   State& s = *core.state;
   if ((value & ~core.model.cr4_mask()) != 0) return core.general_protection();
   const u64 changed = value ^ s.cr4;
-  if (s.long_mode_active() && ((value & Cr4::PAE) == 0 || (changed & Cr4::LA57) != 0)) return core.general_protection();
+  if (s.long_mode_active() && ((value & Cr4::PAE) == 0 || (changed & Cr4::LA57) != 0))
+    return core.general_protection();
   if ((changed & value & Cr4::PCIDE) != 0 && (!s.long_mode_active() || (s.cr3 & 0xfff) != 0)) {
     return core.general_protection();
   }
   constexpr u64 paging = Cr4::PGE | Cr4::PAE | Cr4::PSE | Cr4::PCIDE | Cr4::SMEP | Cr4::SMAP | Cr4::PKE;
-  if ((changed & paging) != 0 && uses_pae_pdptes(s.cr0, value, s.efer) && !load_pdptes(core, s.cr3)) return false;
+  if ((changed & paging) != 0 && uses_pae_pdptes(s.cr0, value, s.efer) && !load_pdptes(core, s.cr3))
+    return false;
   s.cr4 = value;
   if ((changed & paging) != 0) core.flush_all();
   return true;

@@ -40,7 +40,9 @@ using x86::SegmentIndex;
 using x86::Vector;
 
 // Canonical for 48-bit linear addresses. SDM vol. 1, 3.3.7.1.
-constexpr bool is_canonical(u64 linear) { return sign_extend(linear, 48) == linear; }
+constexpr bool is_canonical(u64 linear) {
+  return sign_extend(linear, 48) == linear;
+}
 
 // Guest memory is shared with other processors' threads: one move each, no library call.
 u64 load_host(const u8* from, unsigned bytes);
@@ -57,16 +59,16 @@ struct Core {
   VectorUnit& vector;
   cpu::TranslationObserver* observer;
 
-  State* state = nullptr;          // set by begin(), for the duration of one step
-  cpu::Event fault;                // why the last operation returned false
+  State* state = nullptr;  // set by begin(), for the duration of one step
+  cpu::Event fault;        // why the last operation returned false
   u64 next_rip = 0;
   Privilege privilege = Privilege::Supervisor;  // of this instruction's explicit accesses
-  bool code64 = false;             // 64-bit mode (not compatibility mode)
-  bool protected_mode = false;     // PE set and not V86
-  bool alignment_checked = false;  // CR0.AM and EFLAGS.AC at CPL 3
-  bool watching = false;           // DR7 enables a data breakpoint
-  bool suppress_trap = false;      // this instruction takes no single-step trap
-  u64 debug_hits = 0;              // DR6 bits of data breakpoints this instruction touched
+  bool code64 = false;                          // 64-bit mode (not compatibility mode)
+  bool protected_mode = false;                  // PE set and not V86
+  bool alignment_checked = false;               // CR0.AM and EFLAGS.AC at CPL 3
+  bool watching = false;                        // DR7 enables a data breakpoint
+  bool suppress_trap = false;                   // this instruction takes no single-step trap
+  u64 debug_hits = 0;                           // DR6 bits of data breakpoints this instruction touched
   Tlb tlb;
 
   // Reads the mode out of the state; again when something changed it.
@@ -140,19 +142,40 @@ struct Core {
 
 inline u64 load_host(const u8* from, unsigned bytes) {
   switch (bytes) {
-    case 1: return *from;
-    case 2: { u16 value; __builtin_memcpy(&value, from, 2); return value; }
-    case 4: { u32 value; __builtin_memcpy(&value, from, 4); return value; }
-    default: { u64 value; __builtin_memcpy(&value, from, 8); return value; }
+    case 1:
+      return *from;
+    case 2: {
+      u16 value;
+      __builtin_memcpy(&value, from, 2);
+      return value;
+    }
+    case 4: {
+      u32 value;
+      __builtin_memcpy(&value, from, 4);
+      return value;
+    }
+    default: {
+      u64 value;
+      __builtin_memcpy(&value, from, 8);
+      return value;
+    }
   }
 }
 
 inline void store_host(u8* to, unsigned bytes, u64 value) {
   switch (bytes) {
-    case 1: *to = static_cast<u8>(value); break;
-    case 2: __builtin_memcpy(to, &value, 2); break;
-    case 4: __builtin_memcpy(to, &value, 4); break;
-    default: __builtin_memcpy(to, &value, 8); break;
+    case 1:
+      *to = static_cast<u8>(value);
+      break;
+    case 2:
+      __builtin_memcpy(to, &value, 2);
+      break;
+    case 4:
+      __builtin_memcpy(to, &value, 4);
+      break;
+    default:
+      __builtin_memcpy(to, &value, 8);
+      break;
   }
 }
 
@@ -170,26 +193,39 @@ bool compare_exchange_host(u8* host, u64& expected, u64 desired) {
 }
 inline bool compare_exchange_host(u8* host, unsigned bytes, u64& expected, u64 desired) {
   switch (bytes) {
-    case 1: return compare_exchange_host<u8>(host, expected, desired);
-    case 2: return compare_exchange_host<u16>(host, expected, desired);
-    case 4: return compare_exchange_host<u32>(host, expected, desired);
-    default: return compare_exchange_host<u64>(host, expected, desired);
+    case 1:
+      return compare_exchange_host<u8>(host, expected, desired);
+    case 2:
+      return compare_exchange_host<u16>(host, expected, desired);
+    case 4:
+      return compare_exchange_host<u32>(host, expected, desired);
+    default:
+      return compare_exchange_host<u64>(host, expected, desired);
   }
 }
 
 inline void Core::set_gpr(unsigned index, unsigned size, u64 value) {
   u64& target = state->gpr[index & 15];
   switch (size) {
-    case 1: target = (target & ~u64{0xff}) | (value & 0xff); break;
-    case 2: target = (target & ~u64{0xffff}) | (value & 0xffff); break;
-    case 4: target = value & 0xffffffff; break;
-    default: target = value; break;
+    case 1:
+      target = (target & ~u64{0xff}) | (value & 0xff);
+      break;
+    case 2:
+      target = (target & ~u64{0xffff}) | (value & 0xffff);
+      break;
+    case 4:
+      target = value & 0xffffffff;
+      break;
+    default:
+      target = value;
+      break;
   }
 }
 
 inline const TlbEntry* Core::translate(u64 linear, AccessType type, Privilege who) {
   TlbEntry& entry = tlb.slot(linear, type, who);
-  if (tlb.holds(entry, linear) && !(entry.user && smap_applies(who))) [[likely]] return &entry;
+  if (tlb.holds(entry, linear) && !(entry.user && smap_applies(who))) [[likely]]
+    return &entry;
   return fill(entry, linear, type, who);
 }
 
@@ -300,7 +336,9 @@ inline bool Core::peek(u64 skip, unsigned size, u64& value) {
   return load(x86::SS, (state->gpr[x86::RSP] + skip) & stack_mask(), size, value);
 }
 
-inline void Core::drop(u64 bytes) { set_stack_pointer(state->gpr[x86::RSP] + bytes); }
+inline void Core::drop(u64 bytes) {
+  set_stack_pointer(state->gpr[x86::RSP] + bytes);
+}
 
 inline u64 Core::effective_address(const Instruction& instruction) const {
   u64 address = static_cast<u64>(instruction.displacement);
@@ -309,7 +347,8 @@ inline u64 Core::effective_address(const Instruction& instruction) const {
   } else if (instruction.base != x86::kNoRegister) {
     address += state->gpr[instruction.base & 15];
   }
-  if (instruction.index != x86::kNoRegister) address += state->gpr[instruction.index & 15] << instruction.scale;
+  if (instruction.index != x86::kNoRegister)
+    address += state->gpr[instruction.index & 15] << instruction.scale;
   return address & low_bytes_mask(instruction.address_size);
 }
 

@@ -5,7 +5,9 @@
 namespace nacre::interp::handlers {
 namespace {
 
-u64 low_byte(const Core& core) { return core.gpr(x86::RAX, 1); }
+u64 low_byte(const Core& core) {
+  return core.gpr(x86::RAX, 1);
+}
 
 void set_result_flags(Core& core, u64 result) {
   replace_flags(core.state->rflags, Rflags::SF | Rflags::ZF | Rflags::PF, result_flags(result, 1));
@@ -49,10 +51,18 @@ bool decimal_adjust(Core& core, bool add_form) {
 
 }  // namespace
 
-bool aaa(Core& core, const Instruction&) { return ascii_adjust(core, true); }
-bool aas(Core& core, const Instruction&) { return ascii_adjust(core, false); }
-bool daa(Core& core, const Instruction&) { return decimal_adjust(core, true); }
-bool das(Core& core, const Instruction&) { return decimal_adjust(core, false); }
+bool aaa(Core& core, const Instruction&) {
+  return ascii_adjust(core, true);
+}
+bool aas(Core& core, const Instruction&) {
+  return ascii_adjust(core, false);
+}
+bool daa(Core& core, const Instruction&) {
+  return decimal_adjust(core, true);
+}
+bool das(Core& core, const Instruction&) {
+  return decimal_adjust(core, false);
+}
 
 bool aam(Core& core, const Instruction& i) {
   const u64 base = i.immediate & 0xff;

@@ -19,26 +19,31 @@ using x86::Cr0;
 struct Delivery {
   const Event& event;
   u64 return_rip;
-  bool external;        // EXT of error codes that delivery itself raises
+  bool external;  // EXT of error codes that delivery itself raises
   Gate gate;
-  Segment code;         // CS of the handler
-  unsigned cpl = 0;     // of the handler
+  Segment code;      // CS of the handler
+  unsigned cpl = 0;  // of the handler
   bool trap_gate = false;
   unsigned frame_bytes = 8;
 };
 
 // INT n, INT3 and INTO check the gate's DPL. SDM vol. 3, 6.12.1.2.
-bool is_software(const Event& event) { return event.kind == Event::Kind::SoftwareInterrupt; }
+bool is_software(const Event& event) {
+  return event.kind == Event::Kind::SoftwareInterrupt;
+}
 
 // Fault-class exceptions push RF set, so that an instruction breakpoint does not hit twice.
 // SDM vol. 3, 17.3.1.1.
 u64 pushed_flags(const State& state, const Event& event) {
   constexpr u32 not_faults = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 8 | 1 << 18;  // DB NMI BP OF DF MC
-  const bool fault = event.kind == Event::Kind::Exception && event.vector < 32 && (not_faults >> event.vector & 1) == 0;
+  const bool fault =
+      event.kind == Event::Kind::Exception && event.vector < 32 && (not_faults >> event.vector & 1) == 0;
   return fault ? state.rflags | Rflags::RF : state.rflags;
 }
 
-u32 gate_error(const Delivery& d) { return static_cast<u32>(d.event.vector) << 3 | 2 | (d.external ? 1 : 0); }
+u32 gate_error(const Delivery& d) {
+  return static_cast<u32>(d.event.vector) << 3 | 2 | (d.external ? 1 : 0);
+}
 
 // --- Real mode.
 
@@ -100,7 +105,8 @@ bool read_handler_segment(Core& core, Delivery& d) {
   const Descriptor& code = slot.descriptor;
   const unsigned cpl = s.cpl();
   if (!code.is_code() || code.dpl() > cpl) return core.general_protection(error);
-  if (s.long_mode_active() && (!code.is_long() || code.is_default_32())) return core.general_protection(error);
+  if (s.long_mode_active() && (!code.is_long() || code.is_default_32()))
+    return core.general_protection(error);
   if (!code.present()) return core.raise(Vector::NP, error);
   d.cpl = code.is_conforming() ? cpl : code.dpl();
   if ((s.rflags & Rflags::VM) != 0 && d.cpl != 0) return core.general_protection(error);
@@ -130,12 +136,11 @@ bool deliver_long(Core& core, Delivery& d) {
   if (!is_canonical(target)) return core.general_protection(d.external ? 1 : 0);
 
   StackFrame frame(core, s.segment[x86::SS], pointer & ~u64{15}, d.cpl, true);
-  const bool pushed = frame.push(s.segment[x86::SS].selector, 8, d.external) &&
-                      frame.push(s.gpr[x86::RSP], 8, d.external) &&
-                      frame.push(pushed_flags(s, d.event), 8, d.external) &&
-                      frame.push(s.segment[x86::CS].selector, 8, d.external) &&
-                      frame.push(d.return_rip, 8, d.external) &&
-                      (!d.event.has_error_code || frame.push(d.event.error_code, 8, d.external));
+  const bool pushed =
+      frame.push(s.segment[x86::SS].selector, 8, d.external) && frame.push(s.gpr[x86::RSP], 8, d.external) &&
+      frame.push(pushed_flags(s, d.event), 8, d.external) &&
+      frame.push(s.segment[x86::CS].selector, 8, d.external) && frame.push(d.return_rip, 8, d.external) &&
+      (!d.event.has_error_code || frame.push(d.event.error_code, 8, d.external));
   if (!pushed) return false;
   frame.install(inner ? null_segment(static_cast<u16>(d.cpl), d.cpl) : s.segment[x86::SS]);
   enter_handler(core, d, target);
@@ -178,7 +183,8 @@ bool deliver_legacy(Core& core, Delivery& d) {
   if (!pushed) return false;
   frame.install(stack);
   if (from_v86) {
-    for (const SegmentIndex index : {x86::ES, x86::DS, x86::FS, x86::GS}) s.segment[index] = null_segment(0, 0);
+    for (const SegmentIndex index : {x86::ES, x86::DS, x86::FS, x86::GS})
+      s.segment[index] = null_segment(0, 0);
   }
   enter_handler(core, d, target);
   return true;
@@ -197,11 +203,20 @@ enum class Severity : u8 { Benign, Contributory, PageFault, DoubleFault };
 Severity severity(const Event& event) {
   if (event.kind != Event::Kind::Exception) return Severity::Benign;
   switch (static_cast<Vector>(event.vector)) {
-    case Vector::DE: case Vector::TS: case Vector::NP: case Vector::SS: case Vector::GP: case Vector::CP:
+    case Vector::DE:
+    case Vector::TS:
+    case Vector::NP:
+    case Vector::SS:
+    case Vector::GP:
+    case Vector::CP:
       return Severity::Contributory;
-    case Vector::PF: case Vector::VE: return Severity::PageFault;
-    case Vector::DF: return Severity::DoubleFault;
-    default: return Severity::Benign;
+    case Vector::PF:
+    case Vector::VE:
+      return Severity::PageFault;
+    case Vector::DF:
+      return Severity::DoubleFault;
+    default:
+      return Severity::Benign;
   }
 }
 
@@ -225,8 +240,10 @@ bool read_tss_stack(Core& core, unsigned cpl, bool external, u16& selector, u64&
     return core.raise(Vector::TS, selector_error(s.tr.selector, external));
   }
   u64 value = 0;
-  if (!core.read_linear((s.tr.base + offset) & 0xffffffff, pointer_bytes, Privilege::Implicit, pointer)) return false;
-  if (!core.read_linear((s.tr.base + offset + pointer_bytes) & 0xffffffff, 2, Privilege::Implicit, value)) return false;
+  if (!core.read_linear((s.tr.base + offset) & 0xffffffff, pointer_bytes, Privilege::Implicit, pointer))
+    return false;
+  if (!core.read_linear((s.tr.base + offset + pointer_bytes) & 0xffffffff, 2, Privilege::Implicit, value))
+    return false;
   selector = static_cast<u16>(value);
   return true;
 }
@@ -234,8 +251,9 @@ bool read_tss_stack(Core& core, unsigned cpl, bool external, u16& selector, u64&
 bool combine_faults(const Event& first, const Event& second, Event& result) {
   const Severity a = severity(first), b = severity(second);
   if (a == Severity::DoubleFault) return false;
-  const bool doubled = (a == Severity::Contributory && b == Severity::Contributory) ||
-                       (a == Severity::PageFault && (b == Severity::Contributory || b == Severity::PageFault));
+  const bool doubled =
+      (a == Severity::Contributory && b == Severity::Contributory) ||
+      (a == Severity::PageFault && (b == Severity::Contributory || b == Severity::PageFault));
   result = second;
   if (doubled) {
     result.vector = static_cast<u8>(Vector::DF);
@@ -248,7 +266,8 @@ bool combine_faults(const Event& first, const Event& second, Event& result) {
 
 bool deliver_event(Core& core, const Event& event, u64 return_rip) {
   core.refresh_mode();
-  if (event.kind == Event::Kind::Exception && event.vector == static_cast<u8>(Vector::PF)) core.state->cr2 = event.cr2;
+  if (event.kind == Event::Kind::Exception && event.vector == static_cast<u8>(Vector::PF))
+    core.state->cr2 = event.cr2;
   const bool done = (core.state->cr0 & Cr0::PE) == 0 ? deliver_real(core, event, return_rip)
                                                      : deliver_through_gate(core, event, return_rip);
   core.refresh_mode();

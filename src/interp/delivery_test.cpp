@@ -10,8 +10,12 @@ namespace {
 using namespace x86;
 using M = Machine;
 
-u64 frame(const M& m, unsigned index) { return m.peek<u64>(m.state.gpr[RSP] + 8 * index); }
-u32 frame32(const M& m, unsigned index) { return m.peek<u32>(m.state.gpr[RSP] + 4 * index); }
+u64 frame(const M& m, unsigned index) {
+  return m.peek<u64>(m.state.gpr[RSP] + 8 * index);
+}
+u32 frame32(const M& m, unsigned index) {
+  return m.peek<u32>(m.state.gpr[RSP] + 4 * index);
+}
 
 TEST(Delivery, Long64SamePrivilege) {
   M m;
@@ -127,7 +131,7 @@ TEST(Delivery, NotPresentGateIsNp) {
 TEST(Delivery, ContributoryTwiceIsADoubleFault) {
   M m;
   m.long_mode();
-  m.gate64(8);  // no gate for #GP: its delivery raises #GP
+  m.gate64(8);                                                  // no gate for #GP: its delivery raises #GP
   m.code({0x48, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0x80, 0x8a, 0x00});  // mov rax, 1<<63; mov al, [rax]
   m.steps(2);
   EXPECT_EQ(m.state.rip, M::handler(8));
@@ -435,8 +439,8 @@ TEST(Interpreter, InvlpgDropsAWholeLargePage) {
   constexpr u64 entry = M::kTables + 0x2008;
   m.poke<u64>(entry, Pte::P | Pte::RW | Pte::PS | Pte::A | Pte::D);
   // mov eax,[0x200000]; mov eax,[0x345000]; invlpg [0x200000]; mov eax,[0x345000]
-  m.code({0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0, 0x0f, 0x01, 0x3c, 0x25,
-          0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0});
+  m.code({0x8b, 0x04, 0x25, 0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0, 0x0f,
+          0x01, 0x3c, 0x25, 0, 0, 0x20, 0, 0x8b, 0x04, 0x25, 0, 0x50, 0x34, 0});
   m.steps(2);
   m.poke<u64>(entry, 0);
   m.steps(2);
@@ -453,8 +457,8 @@ TEST(Interpreter, GlobalTranslationsSurviveMovCr3) {
   m.set_pte(0x21000, 0x21000 | bits);
   m.state.gpr[RCX] = M::kTables;
   // mov eax,[0x20000]; mov eax,[0x21000]; mov cr3,rcx; mov eax,[0x20000]; mov eax,[0x21000]
-  m.code({0x8b, 0x04, 0x25, 0, 0, 2, 0, 0x8b, 0x04, 0x25, 0, 0x10, 2, 0, 0x0f, 0x22, 0xd9,
-          0x8b, 0x04, 0x25, 0, 0, 2, 0, 0x8b, 0x04, 0x25, 0, 0x10, 2, 0});
+  m.code({0x8b, 0x04, 0x25, 0,    0, 2, 0, 0x8b, 0x04, 0x25, 0,    0x10, 2,    0, 0x0f, 0x22,
+          0xd9, 0x8b, 0x04, 0x25, 0, 0, 2, 0,    0x8b, 0x04, 0x25, 0,    0x10, 2, 0});
   m.steps(2);
   m.set_pte(0x20000, 0);
   m.set_pte(0x21000, 0);

@@ -32,7 +32,8 @@ bool load_table(Core& core, const Instruction& i, TableRegister& table) {
   const u64 address = core.effective_address(i);
   u64 limit = 0, base = 0;
   if (!core.load(i.effective_segment(), address, 2, limit)) return false;
-  if (!core.load(i.effective_segment(), (address + 2) & low_bytes_mask(i.address_size), base_bytes, base)) return false;
+  if (!core.load(i.effective_segment(), (address + 2) & low_bytes_mask(i.address_size), base_bytes, base))
+    return false;
   if (core.code64 && !is_canonical(base)) return core.general_protection();
   // 16-bit operand size loads 24 bits of base. SDM vol. 2, LGDT.
   if (!core.code64 && i.operand_size == 2) base &= 0xffffff;
@@ -59,11 +60,20 @@ Segment system_segment(u16 selector, const Descriptor& descriptor, u64 upper) {
 bool type_known(const Descriptor& d, bool is_long, bool limit_only) {
   if (!d.is_system()) return true;
   switch (static_cast<SystemType>(d.type())) {
-    case SystemType::Ldt: case SystemType::TssAvailable: case SystemType::TssBusy: return true;
-    case SystemType::Tss16Available: case SystemType::Tss16Busy: return !is_long;
-    case SystemType::CallGate: return !limit_only;
-    case SystemType::CallGate16: case SystemType::TaskGate: return !limit_only && !is_long;
-    default: return false;
+    case SystemType::Ldt:
+    case SystemType::TssAvailable:
+    case SystemType::TssBusy:
+      return true;
+    case SystemType::Tss16Available:
+    case SystemType::Tss16Busy:
+      return !is_long;
+    case SystemType::CallGate:
+      return !limit_only;
+    case SystemType::CallGate16:
+    case SystemType::TaskGate:
+      return !limit_only && !is_long;
+    default:
+      return false;
   }
 }
 
@@ -93,7 +103,8 @@ bool ask(Core& core, const Instruction& i, bool limit_only, Value value) {
   u16 selector = 0;
   const Probe probe = probe_selector(core, i, 1, slot, selector);
   if (probe == Probe::Fault) return false;
-  const bool ok = probe == Probe::Yes && type_known(slot.descriptor, core.state->long_mode_active(), limit_only) &&
+  const bool ok = probe == Probe::Yes &&
+                  type_known(slot.descriptor, core.state->long_mode_active(), limit_only) &&
                   visible(core, slot.descriptor, selector);
   core.set_flag(Rflags::ZF, ok);
   return !ok || write_operand(core, i, 0, value(slot.descriptor));
@@ -112,10 +123,18 @@ bool verify(Core& core, const Instruction& i, Test test) {
 
 }  // namespace
 
-bool sgdt(Core& core, const Instruction& i) { return store_table(core, i, core.state->gdtr); }
-bool sidt(Core& core, const Instruction& i) { return store_table(core, i, core.state->idtr); }
-bool lgdt(Core& core, const Instruction& i) { return load_table(core, i, core.state->gdtr); }
-bool lidt(Core& core, const Instruction& i) { return load_table(core, i, core.state->idtr); }
+bool sgdt(Core& core, const Instruction& i) {
+  return store_table(core, i, core.state->gdtr);
+}
+bool sidt(Core& core, const Instruction& i) {
+  return store_table(core, i, core.state->idtr);
+}
+bool lgdt(Core& core, const Instruction& i) {
+  return load_table(core, i, core.state->gdtr);
+}
+bool lidt(Core& core, const Instruction& i) {
+  return load_table(core, i, core.state->idtr);
+}
 
 bool sldt(Core& core, const Instruction& i) {
   return umip_allows(core) && write_operand(core, i, 0, core.state->ldtr.selector);
@@ -158,7 +177,8 @@ bool ltr(Core& core, const Instruction& i) {
   slot.descriptor.raw |= u64{2} << 40;  // busy
   const Segment segment = system_segment(selector, slot.descriptor, upper);
   if (!is_canonical(segment.base)) return core.general_protection(selector_error(selector));
-  if (!core.write_linear(slot.address + 5, 1, Privilege::Implicit, slot.descriptor.raw >> 40 & 0xff)) return false;
+  if (!core.write_linear(slot.address + 5, 1, Privilege::Implicit, slot.descriptor.raw >> 40 & 0xff))
+    return false;
   core.state->tr = segment;
   return true;
 }

@@ -11,9 +11,9 @@ namespace nacre::interp {
 
 using cpu::Descriptor;
 using cpu::Gate;
-using cpu::SystemType;
 using cpu::selector_is_null;
 using cpu::selector_rpl;
+using cpu::SystemType;
 
 bool is_long_code(const Core& core, const Segment& code) {
   return core.state->long_mode_active() && (code.attributes & SegmentAttributes::L) != 0;
@@ -33,7 +33,8 @@ bool return_code_segment(Core& core, u16 selector, Segment& code) {
   const unsigned rpl = selector_rpl(selector);
   if (!d.is_code() || rpl < core.state->cpl()) return core.general_protection(error);
   if (d.is_conforming() ? d.dpl() > rpl : d.dpl() != rpl) return core.general_protection(error);
-  if (core.state->long_mode_active() && d.is_long() && d.is_default_32()) return core.general_protection(error);
+  if (core.state->long_mode_active() && d.is_long() && d.is_default_32())
+    return core.general_protection(error);
   if (!d.present()) return core.raise(Vector::NP, error);
   if (!mark_accessed(core, slot)) return false;
   code = slot.descriptor.segment(selector);
@@ -43,7 +44,8 @@ bool return_code_segment(Core& core, u16 selector, Segment& code) {
 bool return_stack_segment(Core& core, u16 selector, const Segment& code, Segment& stack) {
   const unsigned cpl = selector_rpl(code.selector);
   if (selector_is_null(selector)) {
-    if (!is_long_code(core, code) || cpl == 3 || selector_rpl(selector) != cpl) return core.general_protection();
+    if (!is_long_code(core, code) || cpl == 3 || selector_rpl(selector) != cpl)
+      return core.general_protection();
     stack = null_segment(selector, cpl);
     return true;
   }
@@ -75,7 +77,8 @@ bool read_far_target(Core& core, const Instruction& i, FarTarget& target) {
 bool push_return(Core& core, u64 return_rip, unsigned size) {
   State& s = *core.state;
   StackFrame frame(core, s.segment[x86::SS], s.gpr[x86::RSP], s.cpl(), core.code64);
-  if (!frame.push(s.segment[x86::CS].selector, size, false) || !frame.push(return_rip, size, false)) return false;
+  if (!frame.push(s.segment[x86::CS].selector, size, false) || !frame.push(return_rip, size, false))
+    return false;
   frame.install(s.segment[x86::SS]);
   return true;
 }
@@ -96,14 +99,16 @@ bool real_transfer(Core& core, const FarTarget& target, const Instruction& i, bo
   return true;
 }
 
-bool direct_transfer(Core& core, const FarTarget& target, DescriptorSlot& slot, const Instruction& i, bool is_call) {
+bool direct_transfer(Core& core, const FarTarget& target, DescriptorSlot& slot, const Instruction& i,
+                     bool is_call) {
   const Descriptor& d = slot.descriptor;
   const unsigned cpl = core.state->cpl();
   const u32 error = selector_error(target.selector);
   const bool privilege_ok =
       d.is_conforming() ? d.dpl() <= cpl : selector_rpl(target.selector) <= cpl && d.dpl() == cpl;
   if (!privilege_ok) return core.general_protection(error);
-  if (core.state->long_mode_active() && d.is_long() && d.is_default_32()) return core.general_protection(error);
+  if (core.state->long_mode_active() && d.is_long() && d.is_default_32())
+    return core.general_protection(error);
   if (!d.present()) return core.raise(Vector::NP, error);
   const Segment code = d.segment(cpu::with_rpl(target.selector, cpl));
   if (!check_target(core, code, target.offset)) return false;
@@ -129,13 +134,15 @@ bool call_inner(Core& core, const Gate& gate, const Segment& code, u64 return_ri
     if (!read_stack_segment(core, selector, cpl, Vector::TS, false, stack)) return false;
   }
   StackFrame frame(core, stack, pointer, cpl, is_long);
-  if (!frame.push(s.segment[x86::SS].selector, bytes, false) || !frame.push(s.gpr[x86::RSP], bytes, false)) return false;
+  if (!frame.push(s.segment[x86::SS].selector, bytes, false) || !frame.push(s.gpr[x86::RSP], bytes, false))
+    return false;
   const unsigned count = is_long ? 0 : gate.parameter_count();
   for (unsigned n = count; n-- > 0;) {
     u64 parameter = 0;
     if (!core.peek(u64{n} * bytes, bytes, parameter) || !frame.push(parameter, bytes, false)) return false;
   }
-  if (!frame.push(s.segment[x86::CS].selector, bytes, false) || !frame.push(return_rip, bytes, false)) return false;
+  if (!frame.push(s.segment[x86::CS].selector, bytes, false) || !frame.push(return_rip, bytes, false))
+    return false;
   frame.install(stack);
   return true;
 }
@@ -149,7 +156,8 @@ bool gate_transfer(Core& core, const FarTarget& target, const DescriptorSlot& ga
   u32 error = selector_error(target.selector);
   const bool wide = gate.low.is(SystemType::CallGate);
   if (!wide && (is_long || !gate.low.is(SystemType::CallGate16))) return core.general_protection(error);
-  if (gate.low.dpl() < cpl || gate.low.dpl() < selector_rpl(target.selector)) return core.general_protection(error);
+  if (gate.low.dpl() < cpl || gate.low.dpl() < selector_rpl(target.selector))
+    return core.general_protection(error);
   if (!gate.low.present()) return core.raise(Vector::NP, error);
   if (is_long) {
     if (!read_upper_half(core, target.selector, Vector::GP, gate_slot, gate.upper)) return false;
@@ -176,7 +184,9 @@ bool gate_transfer(Core& core, const FarTarget& target, const DescriptorSlot& ga
   if (!mark_accessed(core, slot)) return false;
   if (is_call) {
     const u64 return_rip = s.rip + i.length;
-    if (new_cpl < cpl ? !call_inner(core, gate, code, return_rip, bytes) : !push_return(core, return_rip, bytes)) return false;
+    if (new_cpl < cpl ? !call_inner(core, gate, code, return_rip, bytes)
+                      : !push_return(core, return_rip, bytes))
+      return false;
   }
   enter_segment(core, slot.descriptor.segment(code.selector), offset);
   return true;
@@ -214,8 +224,12 @@ void install_outer_stack(Core& core, const Segment& code, const Segment& stack, 
 
 namespace handlers {
 
-bool jmp_far(Core& core, const Instruction& i) { return far_transfer(core, i, false); }
-bool call_far(Core& core, const Instruction& i) { return far_transfer(core, i, true); }
+bool jmp_far(Core& core, const Instruction& i) {
+  return far_transfer(core, i, false);
+}
+bool call_far(Core& core, const Instruction& i) {
+  return far_transfer(core, i, true);
+}
 
 bool ret_far(Core& core, const Instruction& i) {
   const unsigned size = i.operand_size;
@@ -234,7 +248,8 @@ bool ret_far(Core& core, const Instruction& i) {
     return true;
   }
   u64 pointer = 0, ss = 0;
-  if (!core.peek(2 * size + released, size, pointer) || !core.peek(3 * size + released, size, ss)) return false;
+  if (!core.peek(2 * size + released, size, pointer) || !core.peek(3 * size + released, size, ss))
+    return false;
   Segment stack;
   if (!return_stack_segment(core, static_cast<u16>(ss), code, stack)) return false;
   install_outer_stack(core, code, stack, pointer + released);

@@ -9,7 +9,9 @@ namespace {
 
 using x86::Efer;
 
-bool is_amd(const Core& core) { return core.model.vendor() == cpu::Vendor::Amd; }
+bool is_amd(const Core& core) {
+  return core.model.vendor() == cpu::Vendor::Amd;
+}
 
 void set_privilege(Core& core, const Segment& code, const Segment& stack) {
   core.state->segment[x86::CS] = code;
@@ -33,7 +35,8 @@ bool syscall(Core& core, const Instruction& i) {
   s.gpr[x86::R11] = s.rflags & ~Rflags::RF;
   s.rflags = (s.rflags & ~(s.fmask | Rflags::RF)) | Rflags::fixed;
   const u64 selector = s.star >> 32 & 0xffff;
-  set_privilege(core, flat_code(selector_plus(selector, 0, 0), 0, true), flat_data(selector_plus(selector, 8, 0), 0));
+  set_privilege(core, flat_code(selector_plus(selector, 0, 0), 0, true),
+                flat_data(selector_plus(selector, 8, 0), 0));
   core.next_rip = target;
   core.suppress_trap = !core.has_flag(Rflags::TF);
   return true;

@@ -60,9 +60,13 @@ bool feature_present(const Core& core, const Instruction& i) {
 bool changes_mode(const Instruction& i) {
   if ((i.info->attributes & OpcodeAttribute::ends_block) == 0) return false;
   switch (i.info->kind) {
-    case x86::Class::System: case x86::Class::FarBranch: case x86::Class::SystemCall: case x86::Class::Stack:
+    case x86::Class::System:
+    case x86::Class::FarBranch:
+    case x86::Class::SystemCall:
+    case x86::Class::Stack:
       return true;
-    default: return false;
+    default:
+      return false;
   }
 }
 
@@ -74,7 +78,8 @@ u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Hand
   if (handler == nullptr) return FetchCheck::unknown;
   u32 checks = changes_mode(i) ? FetchCheck::changes_mode : 0;
   const u32 attributes = i.info->attributes;
-  const bool never_in_real = i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;
+  const bool never_in_real =
+      i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;
   if (never_in_real) checks |= FetchCheck::protected_only;
   // stac and clac raise #UD, not #GP, outside CPL 0: their handler's matter.
   const bool is_ac = i.info->operation == x86::Operation::Stac || i.info->operation == x86::Operation::Clac;
@@ -95,14 +100,17 @@ constexpr std::array<LengthMask, kWindow> make_masks(std::index_sequence<lengths
 }
 constexpr auto kMasks = make_masks(std::make_index_sequence<kWindow>());
 
-u32 make_key(unsigned length, CodeSize code_size) { return length << 8 | static_cast<u32>(code_size) | 1 << 7; }
+u32 make_key(unsigned length, CodeSize code_size) {
+  return length << 8 | static_cast<u32>(code_size) | 1 << 7;
+}
 
 // What did not decode is not kept: how many of its bytes made it so is the decoder's business.
 void set_key(DecodedInstruction& entry, const u8* bytes, CodeSize code_size, DecodeStatus status) {
   const unsigned length = entry.instruction.length;
   entry.key = 0;
   if (status != DecodeStatus::Ok || length == 0 || length >= kWindow) return;
-  for (unsigned half = 0; half < 2; ++half) entry.bytes[half] = load_host(bytes + 8 * half, 8) & kMasks[length].word[half];
+  for (unsigned half = 0; half < 2; ++half)
+    entry.bytes[half] = load_host(bytes + 8 * half, 8) & kMasks[length].word[half];
   entry.key = make_key(length, code_size);
 }
 
@@ -138,7 +146,8 @@ const DecodedInstruction* Fetcher::fetch(Core& core) {
   const TlbEntry* page = core.translate(linear, AccessType::Execute, core.privilege);
   if (page == nullptr) return nullptr;
   const u64 offset = linear & (kPageSize - 1);
-  const unsigned available = offset > kPageSize - kWindow ? static_cast<unsigned>(kPageSize - offset) : kWindow;
+  const unsigned available =
+      offset > kPageSize - kWindow ? static_cast<unsigned>(kPageSize - offset) : kWindow;
   u64 words[2] = {};
   u8* bytes = reinterpret_cast<u8*>(words);
   if (available == kWindow && page->host != nullptr) [[likely]] {

@@ -9,10 +9,10 @@ namespace nacre::interp {
 
 // What a lookup compares comes first, so that a hit touches few cache lines.
 struct alignas(64) DecodedInstruction {
-  u64 bytes[2] = {};           // the first `length` of 16, the rest zero
-  u32 key = 0;                 // length and code size; 0: nothing here
-  u32 checks = 0;              // FetchCheck bits, for what depends on the mode
-  Handler handler = nullptr;   // null: undefined, or unknown to us
+  u64 bytes[2] = {};          // the first `length` of 16, the rest zero
+  u32 key = 0;                // length and code size; 0: nothing here
+  u32 checks = 0;             // FetchCheck bits, for what depends on the mode
+  Handler handler = nullptr;  // null: undefined, or unknown to us
   x86::Instruction instruction;
 };
 
@@ -22,7 +22,7 @@ struct FetchCheck {
   static constexpr u32 privileged = 1 << 2;      // #GP(0) unless CPL 0
   static constexpr u32 too_long = 1 << 3;        // #GP(0)
   static constexpr u32 unknown = 1 << 4;         // #UD, and the host is told
-  static constexpr u32 changes_mode = 1 << 5;    // what Core::refresh_mode() caches may be different afterwards
+  static constexpr u32 changes_mode = 1 << 5;  // what Core::refresh_mode() caches may be different afterwards
 };
 
 class Fetcher {
@@ -33,8 +33,8 @@ class Fetcher {
  private:
   static constexpr usize kEntries = 4096;
 
-  const DecodedInstruction* decode(Core& core, DecodedInstruction& entry, u64 linear, u8* bytes, unsigned available,
-                                   x86::CodeSize code_size);
+  const DecodedInstruction* decode(Core& core, DecodedInstruction& entry, u64 linear, u8* bytes,
+                                   unsigned available, x86::CodeSize code_size);
 
   DecodedInstruction cache_[kEntries];
 };

@@ -4,7 +4,9 @@
 namespace nacre::interp::handlers {
 namespace {
 
-bool may_change_if(const Core& core) { return core.state->cpl() <= (core.state->rflags >> 12 & 3); }
+bool may_change_if(const Core& core) {
+  return core.state->cpl() <= (core.state->rflags >> 12 & 3);
+}
 
 // stac and clac are for CPL 0 only, and raise #UD rather than #GP.
 bool set_ac(Core& core, bool on) {
@@ -20,11 +22,21 @@ bool set(Core& core, u64 flag, bool on) {
 
 }  // namespace
 
-bool clc(Core& core, const Instruction&) { return set(core, Rflags::CF, false); }
-bool stc(Core& core, const Instruction&) { return set(core, Rflags::CF, true); }
-bool cmc(Core& core, const Instruction&) { return set(core, Rflags::CF, !core.has_flag(Rflags::CF)); }
-bool cld(Core& core, const Instruction&) { return set(core, Rflags::DF, false); }
-bool std_(Core& core, const Instruction&) { return set(core, Rflags::DF, true); }
+bool clc(Core& core, const Instruction&) {
+  return set(core, Rflags::CF, false);
+}
+bool stc(Core& core, const Instruction&) {
+  return set(core, Rflags::CF, true);
+}
+bool cmc(Core& core, const Instruction&) {
+  return set(core, Rflags::CF, !core.has_flag(Rflags::CF));
+}
+bool cld(Core& core, const Instruction&) {
+  return set(core, Rflags::DF, false);
+}
+bool std_(Core& core, const Instruction&) {
+  return set(core, Rflags::DF, true);
+}
 
 bool cli(Core& core, const Instruction&) {
   if (!may_change_if(core)) return core.general_protection();
@@ -37,7 +49,11 @@ bool sti(Core& core, const Instruction&) {
   return set(core, Rflags::IF, true);
 }
 
-bool stac(Core& core, const Instruction&) { return set_ac(core, true); }
-bool clac(Core& core, const Instruction&) { return set_ac(core, false); }
+bool stac(Core& core, const Instruction&) {
+  return set_ac(core, true);
+}
+bool clac(Core& core, const Instruction&) {
+  return set_ac(core, false);
+}
 
 }  // namespace nacre::interp::handlers

@@ -9,7 +9,9 @@ namespace nacre::interp {
 
 using x86::Rflags;
 
-constexpr u64 sign_bit(unsigned size) { return u64{1} << (8 * size - 1); }
+constexpr u64 sign_bit(unsigned size) {
+  return u64{1} << (8 * size - 1);
+}
 
 // SF, ZF and PF as a result sets them.
 constexpr u64 result_flags(u64 result, unsigned size) {
@@ -20,7 +22,9 @@ constexpr u64 result_flags(u64 result, unsigned size) {
   return flags;
 }
 
-constexpr void replace_flags(u64& rflags, u64 mask, u64 values) { rflags = (rflags & ~mask) | (values & mask); }
+constexpr void replace_flags(u64& rflags, u64 mask, u64 values) {
+  rflags = (rflags & ~mask) | (values & mask);
+}
 
 constexpr u64 add_with_flags(u64& rflags, u64 a, u64 b, bool carry, unsigned size) {
   const u64 mask = low_bytes_mask(size);
@@ -56,18 +60,35 @@ constexpr u64 logic_with_flags(u64& rflags, u64 result, unsigned size) {
 
 // The condition in the low four bits of jcc, setcc and cmovcc. SDM vol. 1, appendix B.
 constexpr bool condition_holds(u64 rflags, unsigned condition) {
-  const bool cf = (rflags & Rflags::CF) != 0, zf = (rflags & Rflags::ZF) != 0, sf = (rflags & Rflags::SF) != 0,
-             of = (rflags & Rflags::OF) != 0, pf = (rflags & Rflags::PF) != 0;
+  const bool cf = (rflags & Rflags::CF) != 0, zf = (rflags & Rflags::ZF) != 0,
+             sf = (rflags & Rflags::SF) != 0, of = (rflags & Rflags::OF) != 0,
+             pf = (rflags & Rflags::PF) != 0;
   bool holds = false;
   switch (condition >> 1 & 7) {
-    case 0: holds = of; break;
-    case 1: holds = cf; break;
-    case 2: holds = zf; break;
-    case 3: holds = cf || zf; break;
-    case 4: holds = sf; break;
-    case 5: holds = pf; break;
-    case 6: holds = sf != of; break;
-    default: holds = zf || sf != of; break;
+    case 0:
+      holds = of;
+      break;
+    case 1:
+      holds = cf;
+      break;
+    case 2:
+      holds = zf;
+      break;
+    case 3:
+      holds = cf || zf;
+      break;
+    case 4:
+      holds = sf;
+      break;
+    case 5:
+      holds = pf;
+      break;
+    case 6:
+      holds = sf != of;
+      break;
+    default:
+      holds = zf || sf != of;
+      break;
   }
   return holds != ((condition & 1) != 0);
 }

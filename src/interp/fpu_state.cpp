@@ -14,16 +14,22 @@ using cpu::XsaveLayout;
 using x86::Cr0;
 using x86::Cr4;
 
-u32 mxcsr(const State& s) { return static_cast<u32>(load_host(s.xsave + XsaveLayout::kMxcsr, 4)); }
+u32 mxcsr(const State& s) {
+  return static_cast<u32>(load_host(s.xsave + XsaveLayout::kMxcsr, 4));
+}
 
 bool move_image(Core& core, const Instruction& i) {
   OperandMemory memory(core, i.effective_segment(), i.address_size);
   const VectorResult result = run_state_image(*core.state, i, core.effective_address(i), memory, core.model);
   switch (result.kind) {
-    case VectorResult::Kind::Done: return true;
-    case VectorResult::Kind::MemoryFault: return false;
-    case VectorResult::Kind::Unsupported: return core.undefined();
-    case VectorResult::Kind::Exception: break;
+    case VectorResult::Kind::Done:
+      return true;
+    case VectorResult::Kind::MemoryFault:
+      return false;
+    case VectorResult::Kind::Unsupported:
+      return core.undefined();
+    case VectorResult::Kind::Exception:
+      break;
   }
   return result.vector == Vector::GP ? core.general_protection() : core.raise(result.vector);
 }
@@ -44,7 +50,8 @@ bool mxcsr_available(Core& core, const Instruction& i) {
   const State& s = *core.state;
   if (i.encoding == x86::Encoding::Vex) {
     constexpr u64 needed = Xcr0::SSE | Xcr0::AVX;
-    if (!core.protected_mode || (s.cr4 & Cr4::OSXSAVE) == 0 || (s.xcr0 & needed) != needed) return core.undefined();
+    if (!core.protected_mode || (s.cr4 & Cr4::OSXSAVE) == 0 || (s.xcr0 & needed) != needed)
+      return core.undefined();
   } else if ((s.cr0 & Cr0::EM) != 0 || (s.cr4 & Cr4::OSFXSR) == 0) {
     return core.undefined();
   }
@@ -53,10 +60,18 @@ bool mxcsr_available(Core& core, const Instruction& i) {
 
 }  // namespace
 
-bool fxsave(Core& core, const Instruction& i) { return fx_image(core, i); }
-bool fxrstor(Core& core, const Instruction& i) { return fx_image(core, i); }
-bool xsave(Core& core, const Instruction& i) { return xsave_image(core, i); }
-bool xrstor(Core& core, const Instruction& i) { return xsave_image(core, i); }
+bool fxsave(Core& core, const Instruction& i) {
+  return fx_image(core, i);
+}
+bool fxrstor(Core& core, const Instruction& i) {
+  return fx_image(core, i);
+}
+bool xsave(Core& core, const Instruction& i) {
+  return xsave_image(core, i);
+}
+bool xrstor(Core& core, const Instruction& i) {
+  return xsave_image(core, i);
+}
 
 bool ldmxcsr(Core& core, const Instruction& i) {
   u64 value = 0;
@@ -76,7 +91,8 @@ bool fwait(Core& core, const Instruction&) {
   constexpr u64 trapped = Cr0::MP | Cr0::TS;
   if ((s.cr0 & trapped) == trapped) return core.raise(Vector::NM);
   constexpr u64 error_summary = 1 << 7;
-  const bool pending = (load_host(s.xsave + XsaveLayout::kXstateBv, 8) & Xcr0::x87) != 0 && (load_host(s.xsave + XsaveLayout::kFsw, 2) & error_summary) != 0;
+  const bool pending = (load_host(s.xsave + XsaveLayout::kXstateBv, 8) & Xcr0::x87) != 0 &&
+                       (load_host(s.xsave + XsaveLayout::kFsw, 2) & error_summary) != 0;
   return !pending || core.raise(Vector::MF);
 }
 

@@ -14,17 +14,18 @@ HandlerFunction mul, imul, div, idiv, mulx;
 // shift.cpp
 HandlerFunction rol, ror, rcl, rcr, shl, shr, sar, shld, shrd, rorx, sarx, shlx, shrx;
 // bits.cpp
-HandlerFunction bt, bts, btr, btc, bsf, bsr, tzcnt, lzcnt, popcnt, crc32, andn, bextr, blsi, blsmsk, blsr, bzhi,
-    pdep, pext;
+HandlerFunction bt, bts, btr, btc, bsf, bsr, tzcnt, lzcnt, popcnt, crc32, andn, bextr, blsi, blsmsk, blsr,
+    bzhi, pdep, pext;
 // decimal.cpp
 HandlerFunction aaa, aas, aam, aad, daa, das;
 // move.cpp
-HandlerFunction mov, movzx, movsx, movbe, lea, xchg, bswap, cmpxchg, cmpxchg8b16b, xadd, setcc, cmovcc, lahf, sahf,
-    xlat, salc, load_far_pointer, movdir64b;
+HandlerFunction mov, movzx, movsx, movbe, lea, xchg, bswap, cmpxchg, cmpxchg8b16b, xadd, setcc, cmovcc, lahf,
+    sahf, xlat, salc, load_far_pointer, movdir64b;
 // stack.cpp
 HandlerFunction push, pop, pusha, popa, pushf, popf, enter, leave;
 // branch.cpp
-HandlerFunction call, jmp, jcc, jrcxz, loop, loope, loopne, ret, bound, int_, int3, int1, into, nop, undefined;
+HandlerFunction call, jmp, jcc, jrcxz, loop, loope, loopne, ret, bound, int_, int3, int1, into, nop,
+    undefined;
 // far.cpp
 HandlerFunction call_far, jmp_far, ret_far;
 // iret.cpp
@@ -42,8 +43,8 @@ HandlerFunction arpl, lar, lsl, verr, verw, lgdt, sgdt, lidt, sidt, lldt, sldt, 
 // control.cpp
 HandlerFunction lmsw, smsw, clts, mov_cr, mov_dr, invlpg, invpcid, xgetbv, xsetbv;
 // system.cpp
-HandlerFunction rdtsc, rdtscp, rdpmc, cpuid, rdfsbase, rdgsbase, wrfsbase, wrgsbase, swapgs, rdpid, rdrand, rdseed,
-    hlt, monitor, mwait, clflush, flush_caches, rdpkru, wrpkru;
+HandlerFunction rdtsc, rdtscp, rdpmc, cpuid, rdfsbase, rdgsbase, wrfsbase, wrgsbase, swapgs, rdpid, rdrand,
+    rdseed, hlt, monitor, mwait, clflush, flush_caches, rdpkru, wrpkru;
 // msr.cpp
 HandlerFunction rdmsr, wrmsr;
 // fpu_state.cpp

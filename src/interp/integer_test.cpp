@@ -8,15 +8,16 @@ namespace {
 
 using namespace x86;
 
-constexpr u64 CF = Rflags::CF, PF = Rflags::PF, AF = Rflags::AF, ZF = Rflags::ZF, SF = Rflags::SF, OF = Rflags::OF;
+constexpr u64 CF = Rflags::CF, PF = Rflags::PF, AF = Rflags::AF, ZF = Rflags::ZF, SF = Rflags::SF,
+              OF = Rflags::OF;
 
 struct Case {
   const char* name;
   std::initializer_list<int> code;
-  u64 rax, rcx, rdx;           // before
-  u64 flags;                   // before
+  u64 rax, rcx, rdx;  // before
+  u64 flags;          // before
   u64 after_rax, after_rcx, after_rdx;
-  u64 after_flags;             // arithmetic ones
+  u64 after_flags;  // arithmetic ones
 };
 
 // clang-format off

@@ -27,7 +27,9 @@ Interpreter::Interpreter(memory::AddressSpace& memory, cpu::Platform& platform, 
                          VectorUnit& vector, cpu::TranslationObserver* observer)
     : core_(memory, platform, model, vector, observer) {}
 
-void Interpreter::flush() { core_.tlb.flush_all(); }
+void Interpreter::flush() {
+  core_.tlb.flush_all();
+}
 
 StepResult Interpreter::deliver(State& state, const Event& event) {
   core_.begin(state);
@@ -47,7 +49,9 @@ StepResult Interpreter::deliver(State& state, const Event& event) {
 }
 
 bool Interpreter::deliver_due(State& state) {
-  if (state.interrupt_shadow || state.activity == Activity::WaitForSipi || state.activity == Activity::Shutdown) return false;
+  if (state.interrupt_shadow || state.activity == Activity::WaitForSipi ||
+      state.activity == Activity::Shutdown)
+    return false;
   if (state.nmi_pending && !state.nmi_blocked) {
     state.nmi_pending = false;
     Event event;
@@ -73,7 +77,8 @@ StepResult Interpreter::step(State& state) {
     state.pending = {};
     return deliver(state, event);
   }
-  if (deliver_due(state)) return state.activity == Activity::Shutdown ? StepResult::Shutdown : StepResult::Executed;
+  if (deliver_due(state))
+    return state.activity == Activity::Shutdown ? StepResult::Shutdown : StepResult::Executed;
   if (state.activity != Activity::Running) return StepResult::Halted;
   return execute_one(state);
 }
@@ -146,7 +151,8 @@ StepResult Interpreter::execute_next() {
     return deliver(state, fault);
   }
   state.rip = core_.next_rip;
-  if (single_step || core_.debug_hits != 0) [[unlikely]] return finish(single_step);
+  if (single_step || core_.debug_hits != 0) [[unlikely]]
+    return finish(single_step);
   return StepResult::Executed;
 }
 
@@ -159,7 +165,8 @@ StepResult Interpreter::run(State& state, unsigned count) {
   StepResult result = step(state);
   if (result != StepResult::Executed || count <= 1) return result;
   core_.begin(state);
-  for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running; ++n) {
+  for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running;
+       ++n) {
     result = execute_next();
   }
   return result;

@@ -34,11 +34,21 @@ class Input {
 
 void choose_mode(Machine& m, u8 choice) {
   switch (choice % 6) {
-    case 0: m.real_mode(); break;
-    case 1: m.protected_mode(0); break;
-    case 2: m.protected_mode(3); break;
-    case 3: m.long_mode(0); break;
-    case 4: m.long_mode(3); break;
+    case 0:
+      m.real_mode();
+      break;
+    case 1:
+      m.protected_mode(0);
+      break;
+    case 2:
+      m.protected_mode(3);
+      break;
+    case 3:
+      m.long_mode(0);
+      break;
+    case 4:
+      m.long_mode(3);
+      break;
     default:  // V86
       m.protected_mode(3);
       m.state.rflags |= x86::Rflags::VM;
@@ -98,7 +108,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     }
   }
   interp::choose_state(m, input);
-  for (u64 at = Machine::kCode; input.left() > 0 && at < Machine::kStack; ++at) m.poke<u8>(at, input.take<u8>());
+  for (u64 at = Machine::kCode; input.left() > 0 && at < Machine::kStack; ++at)
+    m.poke<u8>(at, input.take<u8>());
   for (unsigned steps = 0; steps < 256; ++steps) {
     if (m.step() != interp::StepResult::Executed) break;
   }

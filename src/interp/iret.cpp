@@ -16,7 +16,8 @@ struct Frame {
 
 bool read_frame(Core& core, unsigned size, Frame& frame) {
   u64 cs = 0;
-  if (!core.peek(0, size, frame.rip) || !core.peek(size, size, cs) || !core.peek(2 * size, size, frame.flags)) return false;
+  if (!core.peek(0, size, frame.rip) || !core.peek(size, size, cs) || !core.peek(2 * size, size, frame.flags))
+    return false;
   frame.cs = static_cast<u16>(cs);
   return true;
 }
@@ -114,7 +115,8 @@ bool iret(Core& core, const Instruction& i) {
   bool done = false;
   if (!core.protected_mode) {
     done = real_iret(core, frame, size);
-  } else if (size == 4 && !core.state->long_mode_active() && (frame.flags & Rflags::VM) != 0 && core.state->cpl() == 0) {
+  } else if (size == 4 && !core.state->long_mode_active() && (frame.flags & Rflags::VM) != 0 &&
+             core.state->cpl() == 0) {
     done = return_to_v86(core, frame);
   } else {
     done = protected_iret(core, frame, size);

@@ -84,10 +84,14 @@ struct Decimal {
 
 TEST(Legacy, DecimalAdjustmentsAsTheProcessorDoesThem) {
   const Decimal cases[] = {
-      {"daa", {0x27}, CF | AF | SF | ZF | PF}, {"das", {0x2f}, CF | AF | SF | ZF | PF},
-      {"aaa", {0x37}, CF | AF},                {"aas", {0x3f}, CF | AF},
-      {"aam", {0xd4, 10}, SF | ZF | PF},       {"aad", {0xd5, 10}, SF | ZF | PF},
-      {"aam 7", {0xd4, 7}, SF | ZF | PF},      {"salc", {0xd6}, CF | AF | SF | ZF | PF},
+      {"daa", {0x27}, CF | AF | SF | ZF | PF},
+      {"das", {0x2f}, CF | AF | SF | ZF | PF},
+      {"aaa", {0x37}, CF | AF},
+      {"aas", {0x3f}, CF | AF},
+      {"aam", {0xd4, 10}, SF | ZF | PF},
+      {"aad", {0xd5, 10}, SF | ZF | PF},
+      {"aam 7", {0xd4, 7}, SF | ZF | PF},
+      {"salc", {0xd6}, CF | AF | SF | ZF | PF},
   };
   Host32 host;
   if (!host.usable()) GTEST_SKIP() << "no executable memory below 4 GiB";
@@ -121,8 +125,8 @@ TEST(Legacy, PushaPopaKeepSpOutOfIt) {
   m.code({0x60, 0x31, 0xc0, 0x31, 0xff, 0x61});  // pusha; xor eax,eax; xor edi,edi; popa
   m.steps(1);
   EXPECT_EQ(m.state.gpr[RSP], M::kStack - 32);
-  EXPECT_EQ(m.peek<u32>(M::kStack - 4), 0x100u);          // EAX first
-  EXPECT_EQ(m.peek<u32>(M::kStack - 20), M::kStack);      // ESP as it was
+  EXPECT_EQ(m.peek<u32>(M::kStack - 4), 0x100u);      // EAX first
+  EXPECT_EQ(m.peek<u32>(M::kStack - 20), M::kStack);  // ESP as it was
   m.steps(3);
   EXPECT_EQ(m.state.gpr[RAX], 0x100u);
   EXPECT_EQ(m.state.gpr[RDI], 0x107u);

@@ -57,7 +57,9 @@ bool movbe(Core& core, const Instruction& i) {
   return write_operand(core, i, 0, __builtin_bswap64(value) >> (64 - 8 * operand_size(i, 0)));
 }
 
-bool lea(Core& core, const Instruction& i) { return write_operand(core, i, 0, core.effective_address(i)); }
+bool lea(Core& core, const Instruction& i) {
+  return write_operand(core, i, 0, core.effective_address(i));
+}
 
 // Atomic with memory, with or without a LOCK prefix.
 bool xchg(Core& core, const Instruction& i) {
@@ -206,7 +208,8 @@ bool exchange_8_bytes(Core& core, const Instruction& i) {
   return true;
 }
 
-// `lock cmpxchg16b` on 16-byte aligned host memory. True when it stored; else low and high are what was there.
+// `lock cmpxchg16b` on 16-byte aligned host memory. True when it stored; else low and high are what was
+// there.
 bool compare_exchange_16(u8* host, u64& low, u64& high, u64 new_low, u64 new_high) {
   bool stored = false;
   asm volatile("lock cmpxchg16b %1"

@@ -17,8 +17,12 @@ constexpr u32 kFirstVariableMtrr = static_cast<u32>(Msr::IA32_MTRR_PHYSBASE0);
 constexpr u64 kPhysicalMask = (u64{1} << cpu::kPhysicalAddressBits) - 1;
 
 // Memory types: UC, WC, WT, WP, WB, and for PAT UC-. SDM vol. 3, tables 11-8 and 11-10.
-constexpr bool is_memory_type(u64 type) { return type == 0 || type == 1 || (type >= 4 && type <= 6); }
-constexpr bool is_pat_type(u64 type) { return is_memory_type(type) || type == 7; }
+constexpr bool is_memory_type(u64 type) {
+  return type == 0 || type == 1 || (type >= 4 && type <= 6);
+}
+constexpr bool is_pat_type(u64 type) {
+  return is_memory_type(type) || type == 7;
+}
 
 template <typename Valid>
 bool all_bytes(u64 value, Valid valid) {
@@ -44,25 +48,44 @@ u64* variable_mtrr(State& s, u32 msr) {
 u64* plain(Core& core, u32 msr) {
   State& s = *core.state;
   switch (static_cast<Msr>(msr)) {
-    case Msr::IA32_SYSENTER_CS: return &s.sysenter_cs;
-    case Msr::IA32_SYSENTER_ESP: return &s.sysenter_esp;
-    case Msr::IA32_SYSENTER_EIP: return &s.sysenter_eip;
-    case Msr::IA32_PAT: return &s.pat;
-    case Msr::IA32_MISC_ENABLE: return &s.misc_enable;
-    case Msr::IA32_MTRR_DEF_TYPE: return &s.mtrr_def_type;
-    case Msr::IA32_TSC_ADJUST: return &s.tsc_adjust;
-    case Msr::IA32_EFER: return &s.efer;
-    case Msr::IA32_STAR: return &s.star;
-    case Msr::IA32_LSTAR: return &s.lstar;
-    case Msr::IA32_CSTAR: return &s.cstar;
-    case Msr::IA32_FMASK: return &s.fmask;
-    case Msr::IA32_FS_BASE: return &s.segment[x86::FS].base;
-    case Msr::IA32_GS_BASE: return &s.segment[x86::GS].base;
-    case Msr::IA32_KERNEL_GS_BASE: return &s.kernel_gs_base;
-    case Msr::IA32_TSC_AUX: return &s.tsc_aux;
-    case Msr::IA32_XSS: return core.model.has(x86::Feature::Xsaves) ? &s.xss : nullptr;
-    case Msr::IA32_SPEC_CTRL: return core.model.spec_ctrl_mask() != 0 ? &s.spec_ctrl : nullptr;
-    default: break;
+    case Msr::IA32_SYSENTER_CS:
+      return &s.sysenter_cs;
+    case Msr::IA32_SYSENTER_ESP:
+      return &s.sysenter_esp;
+    case Msr::IA32_SYSENTER_EIP:
+      return &s.sysenter_eip;
+    case Msr::IA32_PAT:
+      return &s.pat;
+    case Msr::IA32_MISC_ENABLE:
+      return &s.misc_enable;
+    case Msr::IA32_MTRR_DEF_TYPE:
+      return &s.mtrr_def_type;
+    case Msr::IA32_TSC_ADJUST:
+      return &s.tsc_adjust;
+    case Msr::IA32_EFER:
+      return &s.efer;
+    case Msr::IA32_STAR:
+      return &s.star;
+    case Msr::IA32_LSTAR:
+      return &s.lstar;
+    case Msr::IA32_CSTAR:
+      return &s.cstar;
+    case Msr::IA32_FMASK:
+      return &s.fmask;
+    case Msr::IA32_FS_BASE:
+      return &s.segment[x86::FS].base;
+    case Msr::IA32_GS_BASE:
+      return &s.segment[x86::GS].base;
+    case Msr::IA32_KERNEL_GS_BASE:
+      return &s.kernel_gs_base;
+    case Msr::IA32_TSC_AUX:
+      return &s.tsc_aux;
+    case Msr::IA32_XSS:
+      return core.model.has(x86::Feature::Xsaves) ? &s.xss : nullptr;
+    case Msr::IA32_SPEC_CTRL:
+      return core.model.spec_ctrl_mask() != 0 ? &s.spec_ctrl : nullptr;
+    default:
+      break;
   }
   if (u64* fixed = fixed_mtrr(s, msr)) return fixed;
   return variable_mtrr(s, msr);
@@ -71,15 +94,27 @@ u64* plain(Core& core, u32 msr) {
 // Whether `value` may be written to a plain register.
 bool acceptable(const Core& core, u32 msr, u64 value) {
   switch (static_cast<Msr>(msr)) {
-    case Msr::IA32_SYSENTER_ESP: case Msr::IA32_SYSENTER_EIP: case Msr::IA32_LSTAR: case Msr::IA32_CSTAR:
-    case Msr::IA32_FS_BASE: case Msr::IA32_GS_BASE: case Msr::IA32_KERNEL_GS_BASE:
+    case Msr::IA32_SYSENTER_ESP:
+    case Msr::IA32_SYSENTER_EIP:
+    case Msr::IA32_LSTAR:
+    case Msr::IA32_CSTAR:
+    case Msr::IA32_FS_BASE:
+    case Msr::IA32_GS_BASE:
+    case Msr::IA32_KERNEL_GS_BASE:
       return is_canonical(value);
-    case Msr::IA32_PAT: return all_bytes(value, is_pat_type);
-    case Msr::IA32_FMASK: case Msr::IA32_TSC_AUX: return value >> 32 == 0;
-    case Msr::IA32_MTRR_DEF_TYPE: return (value & ~u64{0xcff}) == 0 && is_memory_type(value & 0xff);
-    case Msr::IA32_XSS: return value == 0;  // no supervisor state component exists
-    case Msr::IA32_SPEC_CTRL: return (value & ~core.model.spec_ctrl_mask()) == 0;
-    default: break;
+    case Msr::IA32_PAT:
+      return all_bytes(value, is_pat_type);
+    case Msr::IA32_FMASK:
+    case Msr::IA32_TSC_AUX:
+      return value >> 32 == 0;
+    case Msr::IA32_MTRR_DEF_TYPE:
+      return (value & ~u64{0xcff}) == 0 && is_memory_type(value & 0xff);
+    case Msr::IA32_XSS:
+      return value == 0;  // no supervisor state component exists
+    case Msr::IA32_SPEC_CTRL:
+      return (value & ~core.model.spec_ctrl_mask()) == 0;
+    default:
+      break;
   }
   if (msr >= kFirstVariableMtrr && msr < kFirstVariableMtrr + 16) {
     const bool is_mask = (msr & 1) != 0;
@@ -107,10 +142,16 @@ void write_tsc_adjust(Core& core, u64 value) {
 
 Known write_own(Core& core, u32 msr, u64 value) {
   switch (static_cast<Msr>(msr)) {
-    case Msr::IA32_TIME_STAMP_COUNTER: write_tsc(core, value); return Known::Done;
-    case Msr::IA32_TSC_ADJUST: write_tsc_adjust(core, value); return Known::Done;
-    case Msr::IA32_EFER: return set_efer(core, value) ? Known::Done : Known::Bad;
-    default: break;
+    case Msr::IA32_TIME_STAMP_COUNTER:
+      write_tsc(core, value);
+      return Known::Done;
+    case Msr::IA32_TSC_ADJUST:
+      write_tsc_adjust(core, value);
+      return Known::Done;
+    case Msr::IA32_EFER:
+      return set_efer(core, value) ? Known::Done : Known::Bad;
+    default:
+      break;
   }
   u64* target = plain(core, msr);
   if (target == nullptr) return Known::No;
@@ -133,9 +174,12 @@ bool read_msr(Core& core, u32 msr, u64& value) {
 
 bool write_msr(Core& core, u32 msr, u64 value) {
   switch (write_own(core, msr, value)) {
-    case Known::Done: return true;
-    case Known::Bad: return core.general_protection();
-    case Known::No: break;
+    case Known::Done:
+      return true;
+    case Known::Bad:
+      return core.general_protection();
+    case Known::No:
+      break;
   }
   if (core.model.msr_write_ignored(msr, value)) return true;
   if (!core.platform.msr_write(msr, value)) return core.general_protection();

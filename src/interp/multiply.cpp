@@ -50,7 +50,9 @@ i128 extend_wide(u128 value, unsigned size) {
   return static_cast<i128>(value << shift) >> shift;
 }
 
-u128 magnitude(i128 value) { return value < 0 ? -static_cast<u128>(value) : static_cast<u128>(value); }
+u128 magnitude(i128 value) {
+  return value < 0 ? -static_cast<u128>(value) : static_cast<u128>(value);
+}
 
 struct Division {
   u64 quotient = 0;
@@ -64,7 +66,10 @@ Division divide(u128 dividend, u64 divisor) {
   const u64 high = static_cast<u64>(dividend >> 64);
   if (divisor == 0 || high >= divisor) return {0, 0, true};
   u64 quotient = 0, remainder = 0;
-  asm("divq %4" : "=a"(quotient), "=d"(remainder) : "a"(static_cast<u64>(dividend)), "d"(high), "r"(divisor) : "cc");
+  asm("divq %4"
+      : "=a"(quotient), "=d"(remainder)
+      : "a"(static_cast<u64>(dividend)), "d"(high), "r"(divisor)
+      : "cc");
   return {quotient, remainder, false};
 }
 
@@ -88,7 +93,8 @@ bool imul(Core& core, const Instruction& i) {
   const bool has_three = i.info->operands[2].kind != OperandKind::None;
   u64 a = 0, b = 0;
   if (!has_two) return read_operand(core, i, 0, a) && imul_one(core, a, size);
-  if (!read_operand(core, i, has_three ? 1 : 0, a) || !read_operand(core, i, has_three ? 2 : 1, b)) return false;
+  if (!read_operand(core, i, has_three ? 1 : 0, a) || !read_operand(core, i, has_three ? 2 : 1, b))
+    return false;
   const i128 product = signed_product(a, b, size);
   set_product_flags(core, !fits_signed(product, size), static_cast<u64>(product), size);
   return write_operand(core, i, 0, static_cast<u64>(product));

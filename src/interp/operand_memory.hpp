@@ -24,7 +24,8 @@ class OperandMemory final : public VectorMemory {
   }
   bool probe_write(u64 offset, unsigned bytes) override {
     u64 linear = 0;
-    return address(offset, bytes, AccessType::Write, linear) && core_.probe_write(linear, bytes, core_.privilege);
+    return address(offset, bytes, AccessType::Write, linear) &&
+           core_.probe_write(linear, bytes, core_.privilege);
   }
 
  private:

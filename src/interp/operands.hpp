@@ -10,14 +10,22 @@ namespace nacre::interp {
 inline unsigned operand_size(const Instruction& instruction, unsigned n) {
   const x86::Width width = instruction.info->operands[n].width;
   switch (width) {
-    case x86::Width::OpSize: return instruction.operand_size;
-    case x86::Width::B: return 1;
-    case x86::Width::W: return 2;
-    case x86::Width::D: return 4;
-    case x86::Width::Q: return 8;
-    case x86::Width::OpSizeY: return instruction.operand_size == 8 ? 8 : 4;
-    case x86::Width::OpSizeZ: return instruction.operand_size == 2 ? 2 : 4;
-    default: return x86::operand_bytes(instruction, width);
+    case x86::Width::OpSize:
+      return instruction.operand_size;
+    case x86::Width::B:
+      return 1;
+    case x86::Width::W:
+      return 2;
+    case x86::Width::D:
+      return 4;
+    case x86::Width::Q:
+      return 8;
+    case x86::Width::OpSizeY:
+      return instruction.operand_size == 8 ? 8 : 4;
+    case x86::Width::OpSizeZ:
+      return instruction.operand_size == 2 ? 2 : 4;
+    default:
+      return x86::operand_bytes(instruction, width);
   }
 }
 
@@ -39,15 +47,24 @@ inline void write_register(Core& core, const Instruction& instruction, u8 number
 inline u8 operand_register(const Instruction& instruction, unsigned n) {
   using x86::OperandKind;
   switch (instruction.info->operands[n].kind) {
-    case OperandKind::GprReg: return instruction.reg;
-    case OperandKind::GprRm: return instruction.is_memory ? x86::kNoRegister : instruction.rm;
-    case OperandKind::GprRmOnly: return instruction.rm;
-    case OperandKind::GprOpcode: return static_cast<u8>((instruction.opcode & 7) | (instruction.rex & 1) << 3);
-    case OperandKind::GprVvvv: return instruction.vvvv;
-    case OperandKind::Accumulator: return x86::RAX;
-    case OperandKind::FixedCl: return x86::RCX;
-    case OperandKind::FixedDx: return x86::RDX;
-    default: return x86::kNoRegister;
+    case OperandKind::GprReg:
+      return instruction.reg;
+    case OperandKind::GprRm:
+      return instruction.is_memory ? x86::kNoRegister : instruction.rm;
+    case OperandKind::GprRmOnly:
+      return instruction.rm;
+    case OperandKind::GprOpcode:
+      return static_cast<u8>((instruction.opcode & 7) | (instruction.rex & 1) << 3);
+    case OperandKind::GprVvvv:
+      return instruction.vvvv;
+    case OperandKind::Accumulator:
+      return x86::RAX;
+    case OperandKind::FixedCl:
+      return x86::RCX;
+    case OperandKind::FixedDx:
+      return x86::RDX;
+    default:
+      return x86::kNoRegister;
   }
 }
 
@@ -95,8 +112,8 @@ bool modify_operand(Core& core, const Instruction& instruction, unsigned n, Chan
     write_register(core, instruction, number, size, change(old));
     return true;
   }
-  return core.modify(instruction.effective_segment(), core.effective_address(instruction), size, instruction.lock,
-                     change);
+  return core.modify(instruction.effective_segment(), core.effective_address(instruction), size,
+                     instruction.lock, change);
 }
 
 }  // namespace nacre::interp

@@ -55,7 +55,9 @@ bool repeat(Core& core, const Instruction& i, Once once) {
 }
 
 // Ports are at most 32 bits wide, whatever REX.W says.
-unsigned string_size(const Instruction& i) { return (i.opcode & 1) == 0 ? 1 : i.operand_size == 2 ? 2 : 4; }
+unsigned string_size(const Instruction& i) {
+  return (i.opcode & 1) == 0 ? 1 : i.operand_size == 2 ? 2 : 4;
+}
 
 }  // namespace
 
@@ -82,7 +84,8 @@ bool ins(Core& core, const Instruction& i) {
   return repeat(core, i, [&] {
     // The fault must come before the device sees a read.
     u64 linear = 0;
-    if (!core.linear_address(x86::ES, core.gpr(x86::RDI, i.address_size), size, AccessType::Write, linear)) return false;
+    if (!core.linear_address(x86::ES, core.gpr(x86::RDI, i.address_size), size, AccessType::Write, linear))
+      return false;
     if (!core.probe_write(linear, size, core.privilege)) return false;
     const u64 value = core.platform.port_read(port, size);
     if (!core.write_linear(linear, size, core.privilege, value)) return false;

@@ -66,13 +66,15 @@ void load_real_segment(Core& core, SegmentIndex index, u16 selector) {
   if (index == x86::CS) segment.attributes = 0x9b;
 }
 
-bool read_stack_segment(Core& core, u16 selector, unsigned cpl, Vector vector, bool external, Segment& stack) {
+bool read_stack_segment(Core& core, u16 selector, unsigned cpl, Vector vector, bool external,
+                        Segment& stack) {
   const u32 error = selector_error(selector, external);
   if (selector_is_null(selector)) return core.raise(vector, external ? 1 : 0);
   DescriptorSlot slot;
   if (!read_descriptor(core, selector, vector, external, slot)) return false;
   const Descriptor& d = slot.descriptor;
-  if (selector_rpl(selector) != cpl || d.dpl() != cpl || !d.is_writable_data()) return core.raise(vector, error);
+  if (selector_rpl(selector) != cpl || d.dpl() != cpl || !d.is_writable_data())
+    return core.raise(vector, error);
   if (!d.present()) return core.raise(Vector::SS, error);
   if (!mark_accessed(core, slot)) return false;
   stack = slot.descriptor.segment(selector);
@@ -127,7 +129,8 @@ void drop_inner_segments(Core& core, unsigned cpl) {
   for (const SegmentIndex index : {x86::ES, x86::DS, x86::FS, x86::GS}) {
     Segment& segment = core.state->segment[index];
     const bool conforming = (segment.type() & 0xc) == 0xc;
-    if (segment.present() && (segment.attributes & SegmentAttributes::S) != 0 && !conforming && segment.dpl() < cpl) {
+    if (segment.present() && (segment.attributes & SegmentAttributes::S) != 0 && !conforming &&
+        segment.dpl() < cpl) {
       segment = null_segment(0, 0);
     }
   }

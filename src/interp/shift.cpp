@@ -23,8 +23,12 @@ bool shift(Core& core, const Instruction& i, Compute compute) {
   });
 }
 
-u64 flag_if(bool condition, u64 flag) { return condition ? flag : 0; }
-bool top_bit(u64 value, unsigned size) { return (value & sign_bit(size)) != 0; }
+u64 flag_if(bool condition, u64 flag) {
+  return condition ? flag : 0;
+}
+bool top_bit(u64 value, unsigned size) {
+  return (value & sign_bit(size)) != 0;
+}
 
 u64 rotate_left(u64 value, unsigned count, unsigned size) {
   const unsigned bits = 8 * size;
@@ -39,7 +43,9 @@ void set_shift_flags(u64& flags, u64 result, unsigned size, bool carry, bool ove
 }
 
 // Bit `count - 1` from the end that leaves first; counts may exceed the size for bytes and words.
-bool bit_at(u64 value, unsigned position) { return position < 64 && (value >> position & 1) != 0; }
+bool bit_at(u64 value, unsigned position) {
+  return position < 64 && (value >> position & 1) != 0;
+}
 
 // Rotates through CF: a number of bits+1 bits, one step at a time.
 u64 rotate_carry(u64 value, unsigned count, unsigned size, u64& flags, bool left) {
@@ -53,7 +59,8 @@ u64 rotate_carry(u64 value, unsigned count, unsigned size, u64& flags, bool left
                  : value >> 1 | (carry ? sign_bit(size) : 0);
     carry = out;
   }
-  const bool overflow = left ? top_bit(value, size) != carry : top_bit(value, size) != bit_at(value, bits - 2);
+  const bool overflow =
+      left ? top_bit(value, size) != carry : top_bit(value, size) != bit_at(value, bits - 2);
   replace_flags(flags, kCarryOverflow, flag_if(carry, Rflags::CF) | flag_if(overflow, Rflags::OF));
   return value;
 }
@@ -180,7 +187,9 @@ bool rorx(Core& core, const Instruction& i) {
     return rotate_left(value, 8 * size - count, size);
   });
 }
-bool sarx(Core& core, const Instruction& i) { return flagless(core, i, shift_right_signed); }
+bool sarx(Core& core, const Instruction& i) {
+  return flagless(core, i, shift_right_signed);
+}
 bool shlx(Core& core, const Instruction& i) {
   return flagless(core, i, [](u64 value, unsigned count, unsigned) { return value << count; });
 }

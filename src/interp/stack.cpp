@@ -119,7 +119,8 @@ bool enter(Core& core, const Instruction& i) {
     u64 display = 0;
     link = (link - size) & mask;
     pointer = (pointer - size) & mask;
-    if (!core.load(x86::SS, link, size, display) || !core.store(x86::SS, pointer, size, display)) return false;
+    if (!core.load(x86::SS, link, size, display) || !core.store(x86::SS, pointer, size, display))
+      return false;
   }
   if (level != 0) {
     pointer = (pointer - size) & mask;

@@ -13,9 +13,13 @@ SegmentIndex source_segment(const Instruction& i) {
   return i.segment == x86::kNoSegment ? x86::DS : static_cast<SegmentIndex>(i.segment);
 }
 
-unsigned element_size(const Instruction& i) { return (i.opcode & 1) == 0 ? 1 : i.operand_size; }
+unsigned element_size(const Instruction& i) {
+  return (i.opcode & 1) == 0 ? 1 : i.operand_size;
+}
 
-u64 index(const Core& core, const Instruction& i, x86::Gpr reg) { return core.gpr(reg, i.address_size); }
+u64 index(const Core& core, const Instruction& i, x86::Gpr reg) {
+  return core.gpr(reg, i.address_size);
+}
 
 void advance(Core& core, const Instruction& i, x86::Gpr reg, u64 bytes) {
   const u64 value = core.state->gpr[reg];
@@ -59,19 +63,35 @@ unsigned iterations_without_bulk(const Core& core, const Instruction& i) {
 // The host's own string instructions, element by element as the guest's: overlaps mean the same.
 void host_movs(u8* to, const u8* from, u64 count, unsigned size) {
   switch (size) {
-    case 1: asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
-    case 2: asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
-    case 4: asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
-    default: asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory"); break;
+    case 1:
+      asm volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+      break;
+    case 2:
+      asm volatile("rep movsw" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+      break;
+    case 4:
+      asm volatile("rep movsl" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+      break;
+    default:
+      asm volatile("rep movsq" : "+D"(to), "+S"(from), "+c"(count) : : "memory");
+      break;
   }
 }
 
 void host_stos(u8* to, u64 value, u64 count, unsigned size) {
   switch (size) {
-    case 1: asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
-    case 2: asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
-    case 4: asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
-    default: asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory"); break;
+    case 1:
+      asm volatile("rep stosb" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+      break;
+    case 2:
+      asm volatile("rep stosw" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+      break;
+    case 4:
+      asm volatile("rep stosl" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+      break;
+    default:
+      asm volatile("rep stosq" : "+D"(to), "+c"(count) : "a"(value) : "memory");
+      break;
   }
 }
 
@@ -81,7 +101,9 @@ void finish_bulk(Core& core, const Instruction& i, u64 elements) {
   if (count != 0) core.next_rip = core.state->rip;
 }
 
-u64 smaller(u64 a, u64 b) { return a < b ? a : b; }
+u64 smaller(u64 a, u64 b) {
+  return a < b ? a : b;
+}
 
 // Up to the end of a page in RAM at once. `elements` 0: not possible here, go one by one.
 bool bulk_movs(Core& core, const Instruction& i, unsigned size, u64& elements) {
@@ -147,14 +169,17 @@ bool movs(Core& core, const Instruction& i) {
     finish_bulk(core, i, elements);
     return true;
   }
-  return repeat(core, i, [&](bool&) {
-    u64 value = 0;
-    if (!core.load(source_segment(i), index(core, i, x86::RSI), size, value)) return false;
-    if (!core.store(x86::ES, index(core, i, x86::RDI), size, value)) return false;
-    advance(core, i, x86::RSI, size);
-    advance(core, i, x86::RDI, size);
-    return true;
-  }, iterations_without_bulk(core, i));
+  return repeat(
+      core, i,
+      [&](bool&) {
+        u64 value = 0;
+        if (!core.load(source_segment(i), index(core, i, x86::RSI), size, value)) return false;
+        if (!core.store(x86::ES, index(core, i, x86::RDI), size, value)) return false;
+        advance(core, i, x86::RSI, size);
+        advance(core, i, x86::RDI, size);
+        return true;
+      },
+      iterations_without_bulk(core, i));
 }
 
 bool stos(Core& core, const Instruction& i) {
@@ -166,11 +191,14 @@ bool stos(Core& core, const Instruction& i) {
     finish_bulk(core, i, elements);
     return true;
   }
-  return repeat(core, i, [&](bool&) {
-    if (!core.store(x86::ES, index(core, i, x86::RDI), size, core.state->gpr[x86::RAX])) return false;
-    advance(core, i, x86::RDI, size);
-    return true;
-  }, iterations_without_bulk(core, i));
+  return repeat(
+      core, i,
+      [&](bool&) {
+        if (!core.store(x86::ES, index(core, i, x86::RDI), size, core.state->gpr[x86::RAX])) return false;
+        advance(core, i, x86::RDI, size);
+        return true;
+      },
+      iterations_without_bulk(core, i));
 }
 
 bool lods(Core& core, const Instruction& i) {

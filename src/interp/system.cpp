@@ -75,12 +75,22 @@ bool rdpid(Core& core, const Instruction& i) {
 }
 
 // No model has performance counters.
-bool rdpmc(Core& core, const Instruction&) { return core.general_protection(); }
+bool rdpmc(Core& core, const Instruction&) {
+  return core.general_protection();
+}
 
-bool rdfsbase(Core& core, const Instruction& i) { return read_base(core, i, x86::FS); }
-bool rdgsbase(Core& core, const Instruction& i) { return read_base(core, i, x86::GS); }
-bool wrfsbase(Core& core, const Instruction& i) { return write_base(core, i, x86::FS); }
-bool wrgsbase(Core& core, const Instruction& i) { return write_base(core, i, x86::GS); }
+bool rdfsbase(Core& core, const Instruction& i) {
+  return read_base(core, i, x86::FS);
+}
+bool rdgsbase(Core& core, const Instruction& i) {
+  return read_base(core, i, x86::GS);
+}
+bool wrfsbase(Core& core, const Instruction& i) {
+  return write_base(core, i, x86::FS);
+}
+bool wrgsbase(Core& core, const Instruction& i) {
+  return write_base(core, i, x86::GS);
+}
 
 bool swapgs(Core& core, const Instruction&) {
   State& s = *core.state;
@@ -90,8 +100,12 @@ bool swapgs(Core& core, const Instruction&) {
   return true;
 }
 
-bool rdrand(Core& core, const Instruction& i) { return random(core, i); }
-bool rdseed(Core& core, const Instruction& i) { return random(core, i); }
+bool rdrand(Core& core, const Instruction& i) {
+  return random(core, i);
+}
+bool rdseed(Core& core, const Instruction& i) {
+  return random(core, i);
+}
 
 bool hlt(Core& core, const Instruction&) {
   core.state->activity = cpu::Activity::Halted;
@@ -105,17 +119,25 @@ bool monitor(Core& core, const Instruction& i) {
   if (core.gpr(x86::RCX, 4) != 0) return core.general_protection();
   return core.load(segment, core.gpr(x86::RAX, i.address_size), 1, value);
 }
-bool mwait(Core&, const Instruction&) { return true; }
+bool mwait(Core&, const Instruction&) {
+  return true;
+}
 
 // Caches are coherent and nobody sees their content; the address must still be good.
 bool clflush(Core& core, const Instruction& i) {
   u64 value = 0;
   return core.load(i.effective_segment(), core.effective_address(i), 1, value);
 }
-bool flush_caches(Core&, const Instruction&) { return true; }
+bool flush_caches(Core&, const Instruction&) {
+  return true;
+}
 
 // Protection keys are shown by no model, so CR4.PKE is never set.
-bool rdpkru(Core& core, const Instruction&) { return core.undefined(); }
-bool wrpkru(Core& core, const Instruction&) { return core.undefined(); }
+bool rdpkru(Core& core, const Instruction&) {
+  return core.undefined();
+}
+bool wrpkru(Core& core, const Instruction&) {
+  return core.undefined();
+}
 
 }  // namespace nacre::interp::handlers

@@ -1,5 +1,6 @@
-// A tiny machine for the interpreter's tests and fuzz target: flat memory from 0, an invented platform, and helpers that put
-// code and tables in place. Not for vector instructions: the vector unit here has no executable stubs.
+// A tiny machine for the interpreter's tests and fuzz target: flat memory from 0, an invented platform, and
+// helpers that put code and tables in place. Not for vector instructions: the vector unit here has no
+// executable stubs.
 #pragma once
 
 #include <cstring>
@@ -52,7 +53,9 @@ struct FakeObserver final : cpu::TranslationObserver {
   void flush_all() override { ++all; }
   void flush_non_global() override { ++non_global; }
   void flush_page(GuestLinear) override { ++page; }
-  void code_written(GuestPhysical address, usize bytes) override { written.push_back({address.value(), bytes}); }
+  void code_written(GuestPhysical address, usize bytes) override {
+    written.push_back({address.value(), bytes});
+  }
 
   int all = 0, non_global = 0, page = 0;
   std::vector<std::pair<u64, usize>> written;
@@ -64,15 +67,12 @@ class Machine {
   static constexpr u64 kCode = 0x1000, kStack = 0x8000, kGdt = 0x9000, kIdt = 0xa000, kTss = 0xb000,
                        kHandlers = 0xc000, kTables = 0xe0000;
   // GDT selectors.
-  static constexpr u16 kCode64 = 0x08, kData = 0x10, kUserData = 0x18 | 3, kUserCode64 = 0x20 | 3, kCode32 = 0x28,
-                       kUserCode32 = 0x30 | 3, kTssSelector = 0x40, kSpare = 0x50;
+  static constexpr u16 kCode64 = 0x08, kData = 0x10, kUserData = 0x18 | 3, kUserCode64 = 0x20 | 3,
+                       kCode32 = 0x28, kUserCode32 = 0x30 | 3, kTssSelector = 0x40, kSpare = 0x50;
 
   // `vector`: a unit that can run instructions, for those who need one.
   explicit Machine(VectorUnit* vector = nullptr)
-      : ram_(kMemory),
-        flags_(kMemory / kPageSize),
-        vector_pages_(4 * kPageSize),
-        model_(make_model()) {
+      : ram_(kMemory), flags_(kMemory / kPageSize), vector_pages_(4 * kPageSize), model_(make_model()) {
     NACRE_CHECK(memory_.add_ram(GuestPhysical(0), kMemory, ram_.data(), flags_.data()).ok());
     u8* page = reinterpret_cast<u8*>((reinterpret_cast<u64>(vector_pages_.data()) + 4095) & ~u64{4095});
     vector_ = std::make_unique<VectorUnit>(VectorPages{page, page, 4096, page + 4096}, model_.xsave());
@@ -181,7 +181,8 @@ class Machine {
     state.tr = {kTssSelector, 0x8b, 0x67, kTss};
   }
   void set_data_segments(u16 selector) {
-    for (const SegmentIndex index : {x86::ES, x86::SS, x86::DS, x86::FS, x86::GS}) state.segment[index] = descriptor(selector);
+    for (const SegmentIndex index : {x86::ES, x86::SS, x86::DS, x86::FS, x86::GS})
+      state.segment[index] = descriptor(selector);
   }
   void common() {
     state.rip = kCode;

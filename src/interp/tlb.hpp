@@ -10,12 +10,12 @@
 namespace nacre::interp {
 
 struct TlbEntry {
-  u64 page = 0;             // linear page number
-  u64 generation = 0;       // the one it was filled in; 0 is never current
-  u8* host = nullptr;       // start of the page in host memory; null: not RAM (nor, for reads, ROM)
-  u64 physical = 0;         // start of the page
-  u8* flags = nullptr;      // memory::PageFlag byte of a RAM page
-  u32 pages = 0;            // 4 KiB pages in the mapping it is part of
+  u64 page = 0;         // linear page number
+  u64 generation = 0;   // the one it was filled in; 0 is never current
+  u8* host = nullptr;   // start of the page in host memory; null: not RAM (nor, for reads, ROM)
+  u64 physical = 0;     // start of the page
+  u8* flags = nullptr;  // memory::PageFlag byte of a RAM page
+  u32 pages = 0;        // 4 KiB pages in the mapping it is part of
   bool user = false;
   bool global = false;
 };
