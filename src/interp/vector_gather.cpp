@@ -25,6 +25,13 @@ u64 element_offset(const VectorRegisters& registers, const Instruction& instruct
   return offset + (sign_extend(index, 8 * shape.index_bytes) << instruction.scale);
 }
 
+// What lies above the vector is zeroed with the first element, not with the last.
+void complete(VectorRegisters& registers, const Instruction& instruction, const Shape& shape, unsigned element,
+              u64 value) {
+  registers.set_element(instruction.reg, element, shape.data_bytes, value);
+  registers.clear_from(instruction.reg, shape.elements * shape.data_bytes);
+}
+
 bool same_registers(const Instruction& instruction) {
   if (instruction.reg == instruction.index) return true;
   if (instruction.encoding == x86::Encoding::Evex) return false;
@@ -45,7 +52,7 @@ VectorResult gather_vex(VectorRegisters& registers, const Instruction& instructi
     u64 value = 0;
     const u64 at = element_offset(registers, instruction, shape, offset, i);
     if (!memory.read(at, &value, shape.data_bytes)) return {Kind::MemoryFault};
-    registers.set_element(instruction.reg, i, shape.data_bytes, value);
+    complete(registers, instruction, shape, i, value);
     registers.set_element(mask_register, i, shape.data_bytes, 0);
   }
   registers.clear_from(mask_register, 0);
@@ -62,7 +69,7 @@ VectorResult gather_evex(VectorRegisters& registers, const Instruction& instruct
     u64 value = 0;
     const u64 at = element_offset(registers, instruction, shape, offset, i);
     if (!memory.read(at, &value, shape.data_bytes)) return {Kind::MemoryFault};
-    registers.set_element(instruction.reg, i, shape.data_bytes, value);
+    complete(registers, instruction, shape, i, value);
     mask &= ~(u64{1} << i);
     registers.set_mask(instruction.mask, mask);
   }

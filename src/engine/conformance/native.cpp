@@ -128,7 +128,21 @@ usize frame_bytes(const ucontext_t* context) {
   return xstate_size >= 512 && xstate_size + 4 <= sizeof child.saved_fpu ? xstate_size : 512;
 }
 
+// POPF sets flags that sigreturn leaves alone; they would be there for the next case.
+void clear_sticky_flags() {
+  asm volatile(
+      "lea -128(%%rsp), %%rsp\n\t"
+      "pushfq\n\t"
+      "andq $~0x244000, (%%rsp)\n\t"  // NT, AC, ID
+      "popfq\n\t"
+      "lea 128(%%rsp), %%rsp"
+      :
+      :
+      : "cc", "memory");
+}
+
 void on_signal(int signal, siginfo_t*, void* raw) {
+  clear_sticky_flags();
   auto* context = static_cast<ucontext_t*>(raw);
   if (!child.running) {
     if (signal == SIGALRM) return;
