@@ -4,7 +4,7 @@
 
 #include "app/console.hpp"
 #include "app/exit_status.hpp"
-#include "app/guest_assets.hpp"
+#include "app/kernel_file.hpp"
 #include "app/session.hpp"
 #include "host/file_bytes.hpp"
 
@@ -128,7 +128,6 @@ Result<int> BootCommand::try_run(const host::ClockPair& early) {
   vm::Config config = TRY(machine_.config(early));
   config.debug_exit = debug_exit_;
   auto place = TRY(serial_place(serial_));
-  const auto kernel = TRY(read_part(kernel_, "kernel", config.memory_bytes));
   host::FileBytes initrd;
   if (!initrd_.empty()) initrd = TRY(read_part(initrd_, "initial RAM disk", config.memory_bytes));
   const auto module_files = TRY(read_modules(modules_, config.memory_bytes));
@@ -137,14 +136,10 @@ Result<int> BootCommand::try_run(const host::ClockPair& early) {
 
   auto vm = TRY(vm::Vm::create(config));
   board::boot::Request request;
-  request.kernel = kernel.bytes();
-  const auto unpacked = unpack_kernel(kernel.bytes(), kernel_);
-  request.unpacked = unpacked.bytes();
-  request.kernel_name = kernel_;
   request.command_line = append_;
   request.initrd = initrd.bytes();
   request.modules = modules;
-  if (auto status = vm->load(request); !status) return status.error();
+  if (auto status = load_kernel(*vm, kernel_, config.memory_bytes, request); !status) return status.error();
 
   auto console = TRY(Console::create(place.in, place.out));
   Session session(*vm, signals, {console.get()}, machine_.timeout);

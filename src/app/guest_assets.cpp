@@ -87,11 +87,6 @@ Result<std::string> cached_file(const char* name) {
   return std::string(home) + "/.cache/nacre/" + name;
 }
 
-unpack::UnpackedKernel unpack_kernel(std::span<const u8> kernel, const std::string& path) {
-  auto folder = cached_file("unpacked");
-  return unpack::unpack_kernel(kernel, path.c_str(), folder ? folder.value() : "");
-}
-
 Result<AddedFile> parse_added_file(const std::string& text) {
   const usize colon = text.rfind(':');
   AddedFile added = colon == std::string::npos ? AddedFile{text, text} : AddedFile{text.substr(0, colon), text.substr(colon + 1)};

@@ -6,15 +6,11 @@
 
 #include "base/result.hpp"
 #include "base/types.hpp"
-#include "unpack/kernel_cache.hpp"
 
 namespace nacre::app {
 
 // ${XDG_CACHE_HOME:-~/.cache}/nacre/NAME; an Error without a home.
 Result<std::string> cached_file(const char* name);
-
-// What is inside a kernel, unpacked at this boot or an earlier one; empty: the guest unpacks it.
-unpack::UnpackedKernel unpack_kernel(std::span<const u8> kernel, const std::string& path);
 
 struct AddedFile {
   std::string host_path, guest_path;

@@ -7,6 +7,7 @@
 
 #include "app/console.hpp"
 #include "app/exit_status.hpp"
+#include "app/kernel_file.hpp"
 #include "app/run_channel.hpp"
 #include "app/session.hpp"
 #include "host/file_bytes.hpp"
@@ -138,20 +139,14 @@ Result<int> RunCommand::try_run(const host::ClockPair& early) {
           .append(" yet: run scripts/fetch-guest of the Nacre source, or give one with --kernel.");
     }
   }
-  const auto kernel = TRY(host::FileBytes::read(kernel_path.c_str(), "kernel", config.memory_bytes,
-                                                "the guest's memory", "; give it more with --memory"));
   const auto guest = TRY(content());
   const auto initramfs = TRY(build_initramfs(guest));
   auto vm = TRY(vm::Vm::create(config));
   const std::string text = command_line();
   board::boot::Request request;
-  request.kernel = kernel.bytes();
-  const auto unpacked = unpack_kernel(kernel.bytes(), kernel_path);
-  request.unpacked = unpacked.bytes();
-  request.kernel_name = kernel_path;
   request.command_line = text;
   request.initrd = {reinterpret_cast<const u8*>(initramfs.data()), initramfs.size()};
-  if (auto status = vm->load(request); !status) return status.error();
+  if (auto status = load_kernel(*vm, kernel_path, config.memory_bytes, request); !status) return status.error();
   return words_.empty() ? run_shell(*vm, signals) : run_words(*vm, signals);
 }
 

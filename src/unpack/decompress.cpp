@@ -70,8 +70,8 @@ bool unpack(Compression kind, Bytes stream, Output to) {
 
 }  // namespace
 
-Result<host::Mapping> decompress(const board::boot::Payload& payload) {
-  auto to = TRY(host::Mapping::anonymous(payload.unpacked_bytes));
+Result<host::Mapping> decompress(const board::boot::Payload& payload, usize room) {
+  auto to = TRY(host::Mapping::anonymous(payload.unpacked_bytes + room));
   if (!unpack(payload.compression, payload.bytes, {to.data(), payload.unpacked_bytes})) {
     return Error("The kernel's payload cannot be unpacked here; the guest is left to do it.");
   }

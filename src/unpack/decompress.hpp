@@ -8,7 +8,7 @@
 namespace nacre::unpack {
 
 // An Error when the kind is not one of LZ4, xz, zstd, gzip and none, or the stream is damaged or does not
-// unpack to the size the payload says.
-Result<host::Mapping> decompress(const board::boot::Payload& payload);
+// unpack to the size the payload says. `room` more bytes are free behind.
+Result<host::Mapping> decompress(const board::boot::Payload& payload, usize room = 0);
 
 }  // namespace nacre::unpack

@@ -20,8 +20,10 @@ using board::boot::Bytes;
 
 constexpr const char* kPrefix = "vmlinux-";
 constexpr usize kEntriesKept = 4;
-// An entry ends with this, so that a file of another version of Nacre, or of something else, is not taken.
-constexpr char kSeal[16] = "nacre vmlinux 1";
+// An entry is the vmlinux, the setup header, and this, so that half a file, one of another version of Nacre,
+// or something else is not taken.
+constexpr char kSeal[16] = "nacre vmlinux 2";
+constexpr usize kBehind = board::boot::kSetupBytes + sizeof kSeal;
 
 // Empty when the file has no lasting identity (a pipe).
 std::string entry_name(const char* path) {
@@ -37,27 +39,27 @@ std::string entry_name(const char* path) {
   return name;
 }
 
-UnpackedKernel read_entry(const std::string& file, u64 bytes) {
+UnpackedKernel read_entry(const std::string& file) {
   const host::UniqueFd fd(open(file.c_str(), O_RDONLY | O_CLOEXEC));
   struct stat s = {};
-  if (!fd || fstat(fd.number(), &s) != 0 || static_cast<u64>(s.st_size) != bytes + sizeof kSeal ||
-      s.st_uid != geteuid()) {
-    return {};
-  }
-  auto mapping = host::Mapping::shared_file(fd.number(), bytes + sizeof kSeal, PROT_READ);
-  if (!mapping || !std::equal(kSeal, kSeal + sizeof kSeal, mapping->data() + bytes)) return {};
-  return {mapping.take(), bytes};
+  if (!fd || fstat(fd.number(), &s) != 0 || s.st_uid != geteuid()) return {};
+  const u64 size = static_cast<u64>(s.st_size);
+  if (size <= kBehind) return {};
+  auto mapping = host::Mapping::shared_file(fd.number(), size, PROT_READ);
+  if (!mapping || !std::equal(kSeal, kSeal + sizeof kSeal, mapping->data() + size - sizeof kSeal)) return {};
+  return {mapping.take(), size - kBehind};
 }
 
 // All of it or nothing; a full disk is no reason to stop.
-void write_entry(const std::string& file, Bytes bytes) {
+void write_entry(const std::string& file, const UnpackedKernel& kernel) {
   std::error_code ignored;
   fs::create_directories(fs::path(file).parent_path(), ignored);
   std::string temporary = file + ".XXXXXX";
   const host::UniqueFd fd(mkostemp(temporary.data(), O_CLOEXEC));
   if (!fd) return;
   const Bytes seal(reinterpret_cast<const u8*>(kSeal), sizeof kSeal);
-  const bool written = host::write_all(fd.number(), bytes) && host::write_all(fd.number(), seal);
+  const bool written = host::write_all(fd.number(), kernel.vmlinux()) &&
+                       host::write_all(fd.number(), kernel.header()) && host::write_all(fd.number(), seal);
   if (!written || rename(temporary.c_str(), file.c_str()) != 0) unlink(temporary.c_str());
 }
 
@@ -76,20 +78,21 @@ void tidy(const std::string& folder) {
 
 }  // namespace
 
+UnpackedKernel find_unpacked(const char* path, const std::string& folder) {
+  const std::string name = folder.empty() ? "" : entry_name(path);
+  return name.empty() ? UnpackedKernel{} : read_entry(folder + "/" + name);
+}
+
 UnpackedKernel unpack_kernel(Bytes kernel, const char* path, const std::string& folder) {
   const auto payload = board::boot::find_payload(kernel);
-  if (!payload) return {};
-  const std::string name = folder.empty() ? "" : entry_name(path);
-  const std::string file = folder + "/" + name;
-  if (!name.empty()) {
-    if (UnpackedKernel cached = read_entry(file, payload.value().unpacked_bytes); !cached.bytes().empty())
-      return cached;
-  }
-  auto unpacked = decompress(payload.value());
+  if (!payload || kernel.size() < board::boot::kSetupBytes) return {};
+  auto unpacked = decompress(payload.value(), board::boot::kSetupBytes);
   if (!unpacked) return {};
-  UnpackedKernel result(unpacked.take(), payload.value().unpacked_bytes);
-  if (!name.empty()) {
-    write_entry(file, result.bytes());
+  const u64 bytes = payload.value().unpacked_bytes;
+  std::copy_n(kernel.begin(), board::boot::kSetupBytes, unpacked->data() + bytes);
+  UnpackedKernel result(unpacked.take(), bytes);
+  if (const std::string name = folder.empty() ? "" : entry_name(path); !name.empty()) {
+    write_entry(folder + "/" + name, result);
     tidy(folder);
   }
   return result;

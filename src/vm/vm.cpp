@@ -92,7 +92,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
 
 Status Vm::load(const board::boot::Request& request) {
   const board::boot::Machine machine = {machine_.board.memory(), machine_.board.options().memory_bytes,
-                                        machine_.board.rsdp()};
+                                        machine_.board.rsdp(), ram_is_zero_};
+  ram_is_zero_ = false;
   engine::Vcpu& first = *processors_.front()->vcpu;
   board::boot::Request placed = request;
   placed.random = environment_.random();

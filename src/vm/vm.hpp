@@ -94,6 +94,7 @@ class Vm {
   Machine machine_;
   Trace trace_;
   std::vector<std::unique_ptr<Processor>> processors_;
+  bool ram_is_zero_ = true;  // until the first load()
   Error failure_;  // written before the life ends with EngineFailure
 };
 

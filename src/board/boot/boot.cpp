@@ -45,9 +45,9 @@ Status load(const Machine& machine, const Request& request, cpu::State& state) {
   }
   switch (format) {
     case Format::BzImage:
-      if (!request.unpacked.empty() &&
-          load_unpacked(machine, request, request.unpacked, request.random, state).ok()) {
-        return {};
+      if (!request.unpacked.empty()) {
+        Status status = load_unpacked(machine, request, request.unpacked, request.random, state);
+        if (status.ok() || request.kernel.size() <= kSetupBytes) return status;
       }
       return load_bzimage(machine, request, state);
     case Format::Pvh:

@@ -37,7 +37,8 @@ struct Request {
   std::string_view command_line = {};
   Bytes initrd = {};  // Linux and PVH; empty for none
   // A bzImage's payload, when the host has unpacked it already: then that is entered, moved by `random` if
-  // that is not 0. See linux_payload.hpp; if it turns out not to be usable, the kernel unpacks itself.
+  // that is not 0; of `kernel`, the setup header is enough. See linux_payload.hpp. If it turns out not to be
+  // usable, the kernel unpacks itself.
   Bytes unpacked = {};
   u64 random = 0;
   std::span<const Module> modules = {};  // multiboot (PVH: after the initrd)
@@ -47,6 +48,9 @@ struct Machine {
   memory::AddressSpace& memory;
   u64 memory_bytes = 0;  // RAM altogether, laid out as board/layout.hpp says
   u64 rsdp = 0;
+  // All the RAM that the memory map offers is zero and untouched: then zeros are not written, which saves the
+  // host from finding pages for them (a third of a Linux kernel is zeros).
+  bool ram_is_zero = false;
 };
 
 // Recognises the format and loads. `state` must be as cpu::reset() leaves it; segments, control registers,

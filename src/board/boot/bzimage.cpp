@@ -42,7 +42,7 @@ bool is_bzimage(Bytes kernel) {
          magic == kHdrS && kernel.size() > 0x210;
 }
 
-Result<LinuxImage> parse_bzimage(Bytes file) {
+Result<SetupHeader> parse_setup_header(Bytes file) {
   const SetupHeader header = header_of(file);
   if (header.version < kFirst64BitVersion || (header.xloadflags & XLoadFlags::XLF_KERNEL_64) == 0) {
     return Error("this Linux kernel has no 64-bit entry point (boot protocol ")
@@ -57,6 +57,11 @@ Result<LinuxImage> parse_bzimage(Bytes file) {
         "the Linux setup header gives an alignment that is not a power of two; the file is damaged: fetch it "
         "again");
   }
+  return header;
+}
+
+Result<LinuxImage> parse_bzimage(Bytes file) {
+  const SetupHeader header = TRY(parse_setup_header(file));
   const u64 setup = (u64{header.setup_sects == 0 ? kOldSetupSectors : header.setup_sects} + 1) * kSector;
   if (setup + kEntry64 >= file.size() || file.size() - setup < u64{header.syssize} * 16) {
     return Error("the Linux kernel is cut short: its header promises ")

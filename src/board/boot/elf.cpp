@@ -52,6 +52,7 @@ constexpr u64 align_to_4(u64 value) {
 const char* kDamaged = "; the file is damaged or was cut short: fetch or build it again";
 
 void fill_ram(const Machine& machine, u64 base, u64 bytes) {
+  if (machine.ram_is_zero) return;
   while (bytes != 0) {  // claimed as RAM before; one region may end and the next begin inside
     u8* host = machine.memory.host(GuestPhysical(base), true);
     NACRE_CHECK(host != nullptr);
@@ -59,6 +60,31 @@ void fill_ram(const Machine& machine, u64 base, u64 bytes) {
     fill_bytes(host, 0, part);
     base += part;
     bytes -= part;
+  }
+}
+
+bool all_zero(Bytes bytes) {
+  u64 word = 0;
+  u64 at = 0;
+  for (; read_at(bytes, at, word); at += sizeof word) {
+    if (word != 0) return false;
+  }
+  for (; at < bytes.size(); ++at) {
+    if (bytes[at] != 0) return false;
+  }
+  return true;
+}
+
+// Page by page of the guest's memory when zeros are to be left out.
+void copy_to_ram(const Machine& machine, u64 base, Bytes bytes) {
+  while (!bytes.empty()) {
+    const u64 page = kPageSize - base % kPageSize;
+    const u64 part = machine.ram_is_zero && page < bytes.size() ? page : bytes.size();
+    if (!machine.ram_is_zero || !all_zero(bytes.first(part))) {
+      NACRE_CHECK(machine.memory.write(GuestPhysical(base), bytes.data(), part));
+    }
+    base += part;
+    bytes = bytes.subspan(part);
   }
 }
 
@@ -149,7 +175,7 @@ Status Elf::load(const Machine& machine, Placer& placer, u64 displacement) const
     }
     const u64 base = s.physical + displacement;
     TRY(placer.claim(base, s.memory_size, "an ELF segment"));
-    NACRE_CHECK(machine.memory.write(GuestPhysical(base), file_.data() + s.offset, s.file_size));
+    copy_to_ram(machine, base, file_.subspan(s.offset, s.file_size));
     fill_ram(machine, base + s.file_size, s.memory_size - s.file_size);
     any = true;
   }

@@ -21,10 +21,13 @@ Result<Payload> find_payload(Bytes bzimage);
 // the stream is well-formed and fills `to` exactly. Any input is safe.
 [[nodiscard]] bool unpack_lz4(Bytes stream, std::span<u8> to);
 
-// Loads a bzImage (request.kernel) by way of its already unpacked payload, and enters that at its own
-// 64-bit entry point; the rest is as load() does it. If `random` is not 0, the command line does not say
-// "nokaslr", and the payload carries relocations, the kernel is put at a random physical and virtual
-// address, as its own decompressor would.
+// How much of a bzImage holds its whole setup header.
+inline constexpr usize kSetupBytes = 0x400;
+
+// Loads a bzImage (request.kernel, of which the first kSetupBytes are enough) by way of its already unpacked
+// payload, and enters that at its own 64-bit entry point; the rest is as load() does it. If `random` is not
+// 0, the command line does not say "nokaslr", and the payload carries relocations, the kernel is put at a
+// random physical and virtual address, as its own decompressor would.
 Status load_unpacked(const Machine& machine, const Request& request, Bytes vmlinux, u64 random,
                      cpu::State& state);
 

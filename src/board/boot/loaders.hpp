@@ -13,7 +13,8 @@ struct LinuxImage {
   SetupHeader header;
   Bytes code;  // the protected-mode part
 };
-// is_bzimage() holds. Error when it has no 64-bit entry or is cut short.
+// is_bzimage() holds. Error when it has no 64-bit entry; parse_bzimage: or is cut short.
+Result<SetupHeader> parse_setup_header(Bytes kernel);
 Result<LinuxImage> parse_bzimage(Bytes kernel);
 Status load_bzimage(const Machine& machine, const Request& request, cpu::State& state);
 

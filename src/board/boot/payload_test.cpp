@@ -221,6 +221,40 @@ TEST(LoadUnpacked, is_what_load_does_when_given_the_payload_and_else_the_kernel_
   EXPECT_EQ(state.rip, 16 * kMiB + 0x200);
 }
 
+TEST(LoadUnpacked, needs_only_the_setup_header_and_then_says_itself_what_is_wrong) {
+  TestMachine machine(64 * kMiB), small(16 * kMiB);
+  const Image bzimage = make_bzimage(), vmlinux = make_vmlinux();
+  const Request request = {.kernel = Bytes(bzimage).first(kSetupBytes), .unpacked = vmlinux};
+  cpu::State state;
+  ASSERT_TRUE(load(machine.machine(), request, state).ok());
+  EXPECT_EQ(state.rip, 16 * kMiB);
+  const Status status = load(small.machine(), request, state);
+  ASSERT_FALSE(status.ok());
+  EXPECT_THAT(status.error().message(), HasSubstr("give it more memory"));
+}
+
+TEST(LoadUnpacked, leaves_pages_of_zeros_alone_in_fresh_memory) {
+  TestMachine machine(64 * kMiB);
+  const Image bzimage = make_bzimage();
+  Image vmlinux =
+      make_elf({.entry = 16 * kMiB, .physical = 16 * kMiB, .memory_size = 0x6000, .content = 0x4800});
+  std::fill_n(vmlinux.begin() + 0x2000, 0x1000, u8{0});
+  vmlinux[0x4fff] = 0x77;
+  Machine fresh = machine.machine();
+  fresh.ram_is_zero = true;
+  for (const u64 offset : {0x1000, 0x4900, 0x5800})
+    machine.fill(16 * kMiB + offset, 1, 0xcc);  // tells who writes
+  cpu::State state;
+  ASSERT_TRUE(load(fresh, {.kernel = bzimage, .unpacked = vmlinux}, state).ok());
+  EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x1000), 0xcc);  // a page of zeros in the file
+  EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x3fff), 0x77);
+  EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x47ff), vmlinux[0x57ff]);
+  EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x4900), 0xcc);  // behind the file's part
+  ASSERT_TRUE(load(machine.machine(), {.kernel = bzimage, .unpacked = vmlinux}, state).ok());
+  for (const u64 offset : {0x1000, 0x4900, 0x5800})
+    EXPECT_EQ(machine.at<u8>(16 * kMiB + offset), 0) << offset;
+}
+
 TEST(LoadUnpacked, refuses_relocations_that_point_outside) {
   TestMachine machine(64 * kMiB);
   const Image bzimage = make_bzimage();

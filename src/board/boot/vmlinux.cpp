@@ -106,9 +106,8 @@ Status load_vmlinux64(const Machine& machine, const Request& request, const Setu
 Status load_unpacked(const Machine& machine, const Request& request, Bytes vmlinux, u64 random,
                      cpu::State& state) {
   if (!is_bzimage(request.kernel)) return Error("this kernel is not a bzImage; load it as what it is");
-  const LinuxImage image = TRY(parse_bzimage(request.kernel));
+  SetupHeader header = TRY(parse_setup_header(request.kernel));
   const Elf elf = TRY(parse_kernel(vmlinux));
-  SetupHeader header = image.header;
   const Relocations relocations = movable(machine, request, elf, header, vmlinux);
   Placer placer(machine.memory_bytes);
   u64 entry = elf.entry();
