@@ -16,20 +16,21 @@ Board::Board(const Options& options, Environment& environment)
 Status Board::check_options() const {
   const Options& o = options_;
   if (o.memory_bytes < kMinMemory || o.memory_bytes > kMaxMemory || o.memory_bytes % kPageSize != 0) {
-    return Error("guest memory of ")
+    return Error("Guest memory of ")
         .append_number(o.memory_bytes)
-        .append(" bytes is not possible; choose whole pages, from 2 MiB to 1 TiB");
+        .append(" bytes is not possible; choose whole pages, from 2 MiB to 1 TiB.");
   }
   if (o.processors < 1 || o.processors > kMaxProcessors) {
-    return Error("a guest with ")
+    return Error("A guest with ")
         .append_number(o.processors)
         .append(" processors is not possible; choose 1 to ")
-        .append_number(kMaxProcessors);
+        .append_number(kMaxProcessors)
+        .append(".");
   }
   if (o.serial_ports < 1 || o.serial_ports > kMaxSerialPorts) {
-    return Error("a guest with ")
+    return Error("A guest with ")
         .append_number(o.serial_ports)
-        .append(" serial ports is not possible; choose 1 or 2");
+        .append(" serial ports is not possible; choose 1 or 2.");
   }
   NACRE_CHECK(o.ram != nullptr && o.page_flags != nullptr && o.tsc_hz >= 1000);
   return {};

@@ -34,11 +34,12 @@ const char* name_of(Format format) {
   return "unknown";
 }
 
-Status load(const Machine& machine, const Request& request, cpu::State& state) {
+namespace {
+
+Status load_as(Format format, const Machine& machine, const Request& request, cpu::State& state) {
   if (machine.memory_bytes < kMinMemory || machine.memory_bytes > kMaxMemory) {
     return Error("guest memory must be from 2 MiB to 1 TiB; change --memory");
   }
-  const Format format = detect(request.kernel);
   const bool takes_modules = format == Format::Multiboot || format == Format::Pvh;
   if (!request.modules.empty() && !takes_modules) {
     return Error("a ").append(name_of(format)).append(" kernel takes no modules; use --initrd");
@@ -64,6 +65,21 @@ Status load(const Machine& machine, const Request& request, cpu::State& state) {
   return Error(
       "the kernel file is of no format known here, or is cut short; give a bzImage, vmlinux, PVH or "
       "multiboot kernel");
+}
+
+// The parts name things as they stand in the middle of a sentence.
+Error as_sentence(const Error& error) {
+  char first[2] = {error.message()[0], 0};
+  if (first[0] >= 'a' && first[0] <= 'z') first[0] = static_cast<char>(first[0] - 'a' + 'A');
+  return first[0] == 0 ? error : Error(first).append(error.message() + 1).append(".");
+}
+
+}  // namespace
+
+Status load(const Machine& machine, const Request& request, cpu::State& state) {
+  const Status status = load_as(detect(request.kernel), machine, request, state);
+  if (!status.ok()) return as_sentence(status.error());
+  return {};
 }
 
 }  // namespace nacre::board::boot

@@ -172,9 +172,17 @@ TEST(BzImage, says_what_is_wrong) {
   EXPECT_THAT(load_error(good, 64 * kMiB, {.command_line = {"a\0b", 3}}), HasSubstr("zero byte"));
   const Image initrd(80 * kMiB);
   EXPECT_THAT(load_error(good, 64 * kMiB, {.initrd = initrd}),
-              HasSubstr("no room for the initial RAM disk of 81920 KiB"));
+              HasSubstr("No room for the initial RAM disk of 81920 KiB"));
   const Module module = {.bytes = initrd};
   EXPECT_THAT(load_error(good, 64 * kMiB, {.modules = {&module, 1}}), HasSubstr("takes no modules"));
+}
+
+TEST(Load, complains_in_whole_sentences) {
+  EXPECT_EQ(load_error(Image(5000, 1)),
+            "The kernel file is of no format known here, or is cut short; give a bzImage, vmlinux, PVH or "
+            "multiboot kernel.");
+  EXPECT_EQ(load_error(make_bzimage(), 4 * kMiB),
+            "No room for the Linux kernel of 4096 KiB in a guest of 4 MiB; give the guest more memory.");
 }
 
 TEST(Load, refuses_no_kernel_unknown_files_and_impossible_memory) {
@@ -387,7 +395,7 @@ TEST(Multiboot, says_what_is_wrong) {
   const Image huge(70 * kMiB);
   const Module module = {.bytes = huge};
   EXPECT_THAT(load_error(multiboot_elf(), 64 * kMiB, {.modules = {&module, 1}}),
-              HasSubstr("no room for a module"));
+              HasSubstr("No room for a module"));
 }
 
 // No file may reach one of our own checks or read past its end (the sanitizers watch): each good image with
