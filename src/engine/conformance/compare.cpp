@@ -153,6 +153,29 @@ std::string differences(const XsaveLayout& layout, const Outcome& native, const 
   return report.text();
 }
 
+std::string system_differences(const cpu::State& reference, const cpu::State& engine) {
+  constexpr const char* kSegments[6] = {"es", "cs", "ss", "ds", "fs", "gs"};
+  Report report;
+  report.number("cr0", reference.cr0, engine.cr0);
+  report.number("cr2", reference.cr2, engine.cr2);
+  report.number("cr3", reference.cr3, engine.cr3);
+  report.number("cr4", reference.cr4, engine.cr4);
+  report.number("xcr0", reference.xcr0, engine.xcr0);
+  report.number("efer", reference.efer, engine.efer);
+  report.number("kernel gs base", reference.kernel_gs_base, engine.kernel_gs_base);
+  report.number("dr6", reference.dr6, engine.dr6);
+  report.number("dr7", reference.dr7, engine.dr7);
+  report.number("activity", static_cast<u64>(reference.activity), static_cast<u64>(engine.activity));
+  for (unsigned i = 0; i < 6; ++i) {
+    const std::string name = kSegments[i];
+    report.number(name, reference.segment[i].selector, engine.segment[i].selector);
+    report.number(name + " base", reference.segment[i].base, engine.segment[i].base);
+    report.number(name + " limit", reference.segment[i].limit, engine.segment[i].limit);
+    report.number(name + " attributes", reference.segment[i].attributes, engine.segment[i].attributes);
+  }
+  return report.text();
+}
+
 std::string describe(const Case& test) {
   std::string text;
   const ZydisMachineMode mode = test.code_size == x86::CodeSize::Bits64 ? ZYDIS_MACHINE_MODE_LONG_64

@@ -34,6 +34,9 @@ Ignored ignored_for(const x86::Instruction& instruction, const Outcome& native, 
 std::string differences(const cpu::XsaveLayout& layout, const Outcome& native, const Outcome& engine,
                         const Ignored& ignored);
 
+// The same of what only engines have: control registers, segments, MSRs.
+std::string system_differences(const cpu::State& reference, const cpu::State& engine);
+
 // Bytes, disassembly and the state that matters, for a report.
 std::string describe(const Case& test);
 

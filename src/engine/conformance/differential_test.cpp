@@ -203,6 +203,65 @@ TEST_P(DifferentialSequences, AgreeWithTheProcessor) {
   std::printf("  %llu sequences\n", static_cast<unsigned long long>(count_));
 }
 
+// What user code and the processor cannot show: privileged instructions, on the translator and the
+// interpreter.
+TEST(DifferentialSupervisor, TheTranslatorAgreesWithTheInterpreter) {
+#ifdef NACRE_HAS_SOFT
+  ASSERT_TRUE(host::SignalDispatcher::install().ok());
+  auto stack = host::SignalStack::enter();
+  ASSERT_TRUE(stack.ok());
+  auto interp = Guest::create(engine::Kind::Interp);
+  auto soft = Guest::create(engine::Kind::Soft);
+  ASSERT_TRUE(interp.ok() && soft.ok());
+  static Outcome outcomes[2];
+  const Tolerance tolerance{.flags_of_faulting_instruction = true,
+                            .noncanonical_branch_faults_at_target = true};
+  const auto compare = [&](const Sequence& sequence) {
+    const Case test = sequence.assemble();
+    interp.value()->run(test, outcomes[0]);
+    soft.value()->run(test, outcomes[1]);
+    const Ignored ignored = sequence.ignored(outcomes[0], tolerance);
+    std::string text = differences(interp.value()->model().xsave(), outcomes[0], outcomes[1], ignored);
+    if (!ignored.everything) text += system_differences(interp.value()->state(), soft.value()->state());
+    return text;
+  };
+
+  Sequence sequence(interp.value()->model(), Family::General, Ring::Supervisor);
+  std::map<std::string, u64> failures;
+  const u64 only = environment("NACRE_DIFF_ONLY", 0);
+  u64 seed = only != 0 ? only : environment("NACRE_DIFF_SEED", 0x6b65726e00000000);
+  const auto end = std::chrono::steady_clock::now() +
+                   std::chrono::milliseconds(environment("NACRE_DIFF_SECONDS", 0) * 1000 + 800);
+  u64 count = 0;
+  for (; std::chrono::steady_clock::now() < end && failures.size() < environment("NACRE_DIFF_REPORT", 10);
+       ++seed) {
+    sequence.make(seed);
+    ++count;
+    if (compare(sequence).empty()) {
+      if (only != 0) break;
+      continue;
+    }
+    Sequence shortest = sequence;
+    for (usize i = 0; i < shortest.size();) {
+      Sequence shorter = shortest;
+      shorter.remove(i);
+      const bool still = shorter.size() != 0 && shorter.defined() && !compare(shorter).empty();
+      if (still) shortest = shorter;
+      i = still ? 0 : i + 1;
+    }
+    const std::string text = compare(shortest);
+    if (++failures[shortest.mnemonics()] == 1) {
+      ADD_FAILURE() << shortest.mnemonics() << ", NACRE_DIFF_ONLY=" << seed << "\n"
+                    << describe(shortest.assemble()) << text;
+    }
+    if (only != 0) break;
+  }
+  std::printf("  %llu sequences\n", static_cast<unsigned long long>(count));
+#else
+  GTEST_SKIP() << "no translator in this build";
+#endif
+}
+
 std::vector<Subject> subjects() {
   std::vector<Subject> list;
   std::vector<engine::Kind> kinds = {engine::Kind::Interp};

@@ -78,14 +78,15 @@ void Guest::build_tables() {
   write(kGdt + (kUserCode32 & ~7), 0x00cffb000000ffff);
   write(kGdt + (kUserData & ~7), 0x00cff3000000ffff);
   write(kGdt + (kUserCode & ~7), 0x00affb000000ffff);
-  write(kTss + 4, kSupervisor + kStackTop);  // RSP0
-  write(kTss + 0x60, u64{0xffff} << 48);     // no I/O permission map
+  write(kTss + 4, kSupervisor + kStackTop);     // RSP0
+  write(kTss + 0x24, kSupervisor + kStackTop);  // IST1, so that code at CPL 0 too has its frame there
+  write(kTss + 0x60, u64{0xffff} << 48);        // no I/O permission map
 
   for (u64 vector = 0; vector < 256; ++vector) {
     const u64 handler = kSupervisor + kHandlers + (vector % 64) * kHandlerBytes;
     constexpr u64 kGate = u64{0xee} << 40;  // present, DPL 3, interrupt gate
-    write(kIdt + 16 * vector,
-          (handler & 0xffff) | u64{kKernelCode} << 16 | kGate | (handler >> 16 & 0xffff) << 48);
+    write(kIdt + 16 * vector, (handler & 0xffff) | u64{kKernelCode} << 16 | u64{1} << 32 | kGate |
+                                  (handler >> 16 & 0xffff) << 48);
     write(kIdt + 16 * vector + 8, handler >> 32);
   }
   std::memset(ram_.data() + kHandlers, 0xf4, 64 * kHandlerBytes);  // hlt
@@ -158,9 +159,19 @@ void Guest::load(const Case& test) {
   if (test.code_size == x86::CodeSize::Bits32) {
     state.segment[x86::CS] = flat(kUserCode32, static_cast<u16>(0xb | dpl(3) | SegmentAttributes::DB));
   }
+  if (test.supervisor) {
+    state.segment[x86::CS] = flat(kKernelCode, static_cast<u16>(0xb | SegmentAttributes::L));
+    state.segment[x86::SS] = flat(kKernelData, static_cast<u16>(0x3 | SegmentAttributes::DB));
+    state.kernel_gs_base = kData;
+    state.star = u64{kUserCode32} << 48 | u64{kKernelCode} << 32;
+    state.lstar = kCode + kCodeBytes - 16;
+    state.fmask = 0x700;
+    state.cr4 |= model_.cr4_mask() & (Cr4::FSGSBASE | Cr4::SMAP);
+  }
   for (unsigned i = 0; i < 16; ++i) state.gpr[i] = test.before.gpr[i];
   state.rip = test.before.rip;
-  state.rflags = test.before.rflags | x86::Rflags::fixed | x86::Rflags::IF;
+  state.rflags =
+      test.before.rflags | x86::Rflags::fixed | (test.supervisor ? u64{x86::Rflags::AC} : x86::Rflags::IF);
   std::memcpy(state.xsave, test.before.xsave, sizeof state.xsave);
   vcpu_->state_changed();
 }

@@ -40,6 +40,8 @@ class Guest {
 
   void run(const Case& test, Outcome& outcome);
   [[nodiscard]] const cpu::Model& model() const { return model_; }
+  // As the last run() left it.
+  [[nodiscard]] const cpu::State& state() { return vcpu_->state(); }
 
  private:
   explicit Guest(cpu::Model model) : model_(std::move(model)) {}

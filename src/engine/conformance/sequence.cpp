@@ -92,7 +92,12 @@ bool Sequence::defined() const {
   bool goes_back = false, jumped = false;
   for (const Piece& piece : pieces_) {
     const Instruction& i = piece.instruction;
-    if ((flags_tested(i) & undefined) != 0) return false;
+    u32 tested = flags_tested(i);
+    if (i.info->kind == Class::SystemCall || i.info->kind == Class::FarBranch ||
+        i.info->operation == Operation::Pushf || i.info->operation == Operation::Lahf) {
+      tested = x86::Rflags::arithmetic;  // a copy of all is kept
+    }
+    if ((tested & undefined) != 0) return false;
     const bool certain = (i.info->attributes & x86::OpcodeAttribute::flags_depend_on_count) == 0;
     if (certain && !jumped) undefined &= ~i.info->flags_written;
     undefined |= i.info->flags_undefined;
@@ -132,7 +137,60 @@ void Sequence::retarget_memory(Random& random, Piece& piece) const {
   }
 }
 
+// Privileged and sensitive instructions; random bytes follow, as ModRM and immediates.
+bool Sequence::make_system_piece(Random& random, Piece& piece) const {
+  static constexpr u8 kEncodings[][4] = {
+      {1, 0xfa},              // cli
+      {1, 0xfb},              // sti
+      {1, 0x9c},              // pushf
+      {1, 0x9d},              // popf
+      {1, 0x9e},              // sahf
+      {1, 0x9f},              // lahf
+      {1, 0x8c},              // mov r/m, sreg
+      {1, 0x8e},              // mov sreg, r/m
+      {1, 0xcd},              // int
+      {1, 0xf4},              // hlt
+      {2, 0x48, 0xcf},        // iretq
+      {2, 0x0f, 0x05},        // syscall
+      {3, 0x48, 0x0f, 0x07},  // sysretq
+      {2, 0x0f, 0x06},        // clts
+      {2, 0x0f, 0x20},        // mov r, cr
+      {2, 0x0f, 0x21},        // mov r, dr
+      {2, 0x0f, 0xa0},        // push fs
+      {2, 0x0f, 0xa1},        // pop fs
+      {2, 0x0f, 0xa8},        // push gs
+      {2, 0x0f, 0xa9},        // pop gs
+      {2, 0x0f, 0xa2},        // cpuid
+      {2, 0x0f, 0x02},        // lar
+      {2, 0x0f, 0x03},        // lsl
+      {2, 0x0f, 0x00},        // sldt, str, lldt, ltr, verr, verw
+      {3, 0x0f, 0x01, 0xf8},  // swapgs
+      {3, 0x0f, 0x01, 0xca},  // clac
+      {3, 0x0f, 0x01, 0xcb},  // stac
+      {3, 0x0f, 0x01, 0xd0},  // xgetbv
+      {3, 0x0f, 0x01, 0x3b},  // invlpg [rbx]
+      {3, 0xf3, 0x0f, 0xae},  // rdfsbase …, and others
+      {2, 0x0f, 0xae},        // fxsave, xsave, fences …
+      {2, 0x0f, 0x32},        // rdmsr
+      {2, 0x0f, 0x30},        // wrmsr
+  };
+  const auto& encoding = kEncodings[random.below(sizeof kEncodings / sizeof kEncodings[0])];
+  for (u8& byte : piece.bytes) byte = random.byte();
+  std::memcpy(piece.bytes, encoding + 1, encoding[0]);
+  if (decode(piece.bytes, 16, x86::CodeSize::Bits64, piece.instruction) != x86::DecodeStatus::Ok)
+    return false;
+  if (!model_->has(piece.instruction.info->feature)) return false;
+  if (piece.instruction.is_memory && piece.bytes[2] != 0x3b) {
+    retarget_memory(random, piece);
+    if (decode(piece.bytes, 16, x86::CodeSize::Bits64, piece.instruction) != x86::DecodeStatus::Ok)
+      return false;
+  }
+  const bool ltr = piece.instruction.info->operation == Operation::Ltr;
+  return !ltr && (gprs_written(piece.instruction) & (kPointers | kIndices)) == 0;
+}
+
 bool Sequence::make_piece(Random& random, Piece& piece) {
+  if (ring_ == Ring::Supervisor && random.percent(50)) return make_system_piece(random, piece);
   random_encoding(random, family_, x86::CodeSize::Bits64, piece.bytes);
   if (random.percent(6)) {  // more short jumps than chance gives
     piece.bytes[0] = static_cast<u8>(0x70 | random.below(16));
@@ -191,6 +249,7 @@ Case Sequence::assemble() const {
   test.before = registers_;
   test.memory_seed = memory_seed_;
   test.code_offset = code_offset_;
+  test.supervisor = ring_ == Ring::Supervisor;
   usize starts[64] = {};
   usize at = 0;
   for (usize i = 0; i < pieces_.size(); ++i) {

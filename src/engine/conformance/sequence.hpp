@@ -13,10 +13,13 @@
 
 namespace nacre::conformance {
 
+// Supervisor: with privileged instructions, for comparing engines with each other.
+enum class Ring : u8 { User, Supervisor };
+
 class Sequence {
  public:
-  Sequence(const cpu::Model& model, Family family)
-      : generator_(model, family), model_(&model), family_(family) {}
+  Sequence(const cpu::Model& model, Family family, Ring ring = Ring::User)
+      : generator_(model, family), model_(&model), family_(family), ring_(ring) {}
 
   // The sequence of `seed`.
   void make(u64 seed);
@@ -41,12 +44,14 @@ class Sequence {
 
   bool make_piece(Random& random, Piece& piece);
   void retarget_memory(Random& random, Piece& piece) const;
+  bool make_system_piece(Random& random, Piece& piece) const;
   [[nodiscard]] bool fits(const Piece& piece) const;
   [[nodiscard]] const Piece* piece_at(u64 rip) const;
 
   Generator generator_;
   const cpu::Model* model_;
   Family family_;
+  Ring ring_;
   Registers registers_;
   u64 memory_seed_ = 0;
   u16 code_offset_ = 0;

@@ -45,6 +45,7 @@ struct Case {
   u8 code_bytes = 0;
   u8 patch_count = 0;
   x86::CodeSize code_size = x86::CodeSize::Bits64;  // Bits32: compatibility mode
+  bool supervisor = false;                          // CPL 0: engines only
   MemoryPatch patches[4];
   u8 code[kMaxCodeBytes] = {};
 
