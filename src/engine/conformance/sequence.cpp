@@ -77,6 +77,7 @@ bool Sequence::fits(const Piece& piece) const {
       (first == OperandKind::GprRm && !i.is_memory && i.rm == x86::RSP);
   if (stack && !explicit_rsp) written = static_cast<u16>(written & ~bit(x86::RSP));
   if ((written & (kPointers | kIndices | bit(x86::RSP))) != 0) return false;
+  if (loops_ && ((written & bit(x86::RCX)) != 0 || i.info->kind == Class::Return)) return false;
   // Bit strings reach as far as their register says.
   const bool bit_test = i.info->operation == Operation::Bt || i.info->operation == Operation::Bts ||
                         i.info->operation == Operation::Btr || i.info->operation == Operation::Btc;
@@ -89,7 +90,11 @@ bool Sequence::fits(const Piece& piece) const {
 bool Sequence::defined() const {
   u32 undefined = 0;  // at this point
   u32 ever_undefined = 0;
-  bool goes_back = false, jumped = false;
+  bool goes_back = false, jumped = loops_;
+  if (loops_) {
+    for (const Piece& piece : pieces_) ever_undefined |= piece.instruction.info->flags_undefined;
+    undefined = ever_undefined;
+  }
   for (const Piece& piece : pieces_) {
     const Instruction& i = piece.instruction;
     u32 tested = flags_tested(i);
@@ -185,6 +190,7 @@ bool Sequence::make_system_piece(Random& random, Piece& piece) const {
     if (decode(piece.bytes, 16, x86::CodeSize::Bits64, piece.instruction) != x86::DecodeStatus::Ok)
       return false;
   }
+  if (loops_) return false;
   const bool ltr = piece.instruction.info->operation == Operation::Ltr;
   return !ltr && (gprs_written(piece.instruction) & (kPointers | kIndices)) == 0;
 }
@@ -227,11 +233,14 @@ void Sequence::make(u64 seed) {
       kData + (random.percent(15) ? kWritableBytes - random.below(64) : 0x1c00 + random.below(64));
   registers_.gpr[x86::RDI] = random.below(16);
   registers_.gpr[x86::R15] = random.below(16);
-  const usize wanted = 2 + random.below(9);
+  loops_ = random.percent(30);
+  if (loops_) registers_.gpr[x86::RCX] = 1 + random.below(6);
+  const usize limit = loops_ ? 120 : kMaxCodeBytes;
+  const usize wanted = 2 + random.below(random.percent(20) ? 30 : 9);
   usize bytes = 0;
   for (unsigned attempts = 0; attempts < 4000 && pieces_.size() < wanted; ++attempts) {
     Piece piece;
-    if (!make_piece(random, piece) || bytes + piece.instruction.length > kMaxCodeBytes) continue;
+    if (!make_piece(random, piece) || bytes + piece.instruction.length > limit) continue;
     pieces_.push_back(piece);
     if (!defined()) {
       pieces_.pop_back();
@@ -242,6 +251,12 @@ void Sequence::make(u64 seed) {
   for (usize i = 0; i < pieces_.size(); ++i) {
     if (is_relative(pieces_[i].instruction)) pieces_[i].jump_to = i + 1 + random.below(pieces_.size() - i);
   }
+  if (!loops_) return;
+  Piece loop;
+  loop.bytes[0] = 0xe2;
+  decode(loop.bytes, 16, x86::CodeSize::Bits64, loop.instruction);
+  loop.jump_to = random.percent(60) ? 0 : random.below(pieces_.size() + 1);
+  pieces_.push_back(loop);
 }
 
 Case Sequence::assemble() const {
@@ -274,7 +289,9 @@ void Sequence::remove(usize index) {
   pieces_.erase(pieces_.begin() + static_cast<std::ptrdiff_t>(index));
   for (usize i = 0; i < pieces_.size(); ++i) {
     if (pieces_[i].jump_to > index) --pieces_[i].jump_to;
-    if (is_relative(pieces_[i].instruction) && pieces_[i].jump_to <= i) pieces_[i].jump_to = i + 1;
+    const bool back =
+        loops_ && pieces_[i].instruction.info->operation == Operation::Loop && i + 1 == pieces_.size();
+    if (!back && is_relative(pieces_[i].instruction) && pieces_[i].jump_to <= i) pieces_[i].jump_to = i + 1;
   }
 }
 

@@ -1,6 +1,6 @@
-// Straight sequences of random instructions with forward jumps and calls: what a translator does across
-// instructions (shared address checks, dead flags, stack moves, links between blocks) shows only there.
-// Memory operands go through registers that the sequence never writes. Tests only.
+// Sequences of random instructions with forward jumps and calls, some of them the body of a loop: what a
+// translator does across instructions (shared address checks, dead flags, stack moves, links between blocks)
+// shows only there. Memory operands go through registers that the sequence never writes. Tests only.
 #pragma once
 
 #include <vector>
@@ -54,6 +54,7 @@ class Sequence {
   Ring ring_;
   Registers registers_;
   u64 memory_seed_ = 0;
+  bool loops_ = false;  // ends with `loop`; RCX counts and nothing else writes it
   u16 code_offset_ = 0;
   std::vector<Piece> pieces_;
 };

@@ -22,7 +22,7 @@ inline constexpr u64 kData = 0x10010000;
 inline constexpr u64 kWritableBytes = 2 * kPageSize;
 inline constexpr u64 kDataBytes = 3 * kPageSize;
 inline constexpr u64 kGsBase = 0x1000;
-inline constexpr unsigned kMaxCodeBytes = 128;
+inline constexpr unsigned kMaxCodeBytes = 240;
 // Selectors, as a Linux process has them; the first is the one of 32-bit programs.
 inline constexpr u16 kUserCode32 = 0x23, kUserData = 0x2b, kUserCode = 0x33;
 
