@@ -123,23 +123,28 @@ int BootCommand::run(const host::ClockPair& early) {
   return ExitStatus::bad_input;
 }
 
-Result<int> BootCommand::try_run(const host::ClockPair& early) {
-  const auto signals = TRY(SignalEvents::create());
-  vm::Config config = TRY(machine_.config(early));
-  config.debug_exit = debug_exit_;
-  auto place = TRY(serial_place(serial_));
+// The files' bytes live only as long as this takes.
+Status BootCommand::load(vm::Vm& vm, const vm::Config& config) {
   host::FileBytes initrd;
   if (!initrd_.empty()) initrd = TRY(read_part(initrd_, "initial RAM disk", config.memory_bytes));
   const auto module_files = TRY(read_modules(modules_, config.memory_bytes));
   std::vector<board::boot::Module> modules;
   for (const ModuleFile& module : module_files) modules.push_back({module.file.bytes(), module.text});
 
-  auto vm = TRY(vm::Vm::create(config));
   board::boot::Request request;
   request.command_line = append_;
   request.initrd = initrd.bytes();
   request.modules = modules;
-  if (auto status = load_kernel(*vm, kernel_, config.memory_bytes, request); !status) return status.error();
+  return load_kernel(vm, kernel_, config.memory_bytes, request);
+}
+
+Result<int> BootCommand::try_run(const host::ClockPair& early) {
+  const auto signals = TRY(SignalEvents::create());
+  vm::Config config = TRY(machine_.config(early));
+  config.debug_exit = debug_exit_;
+  auto place = TRY(serial_place(serial_));
+  auto vm = TRY(vm::Vm::create(config));
+  if (auto status = load(*vm, config); !status) return status.error();
 
   auto console = TRY(Console::create(place.in, place.out));
   Session session(*vm, signals, {console.get()}, machine_.timeout);

@@ -16,6 +16,7 @@ class BootCommand {
   int run(const host::ClockPair& early);
 
  private:
+  Status load(vm::Vm& vm, const vm::Config& config);
   Result<int> try_run(const host::ClockPair& early);
 
   CLI::App* command_;

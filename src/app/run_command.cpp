@@ -127,26 +127,32 @@ std::string RunCommand::command_line() const {
   return append_.empty() ? text : text + " " + append_;
 }
 
-Result<int> RunCommand::try_run(const host::ClockPair& early) {
-  const auto signals = TRY(SignalEvents::create());
-  vm::Config config = TRY(machine_.config(early));
-  config.serial_ports = words_.empty() ? 1 : 2;
-  std::string kernel_path = kernel_;
-  if (kernel_path.empty()) {
-    kernel_path = TRY(cached_file("vmlinuz-cloud"));
-    if (access(kernel_path.c_str(), R_OK) != 0) {
-      return Error("There is no guest kernel at ").append(kernel_path.c_str())
-          .append(" yet: run scripts/fetch-guest of the Nacre source, or give one with --kernel.");
-    }
-  }
+Result<std::string> RunCommand::kernel_path() const {
+  if (!kernel_.empty()) return kernel_;
+  auto path = TRY(cached_file("vmlinuz-cloud"));
+  if (access(path.c_str(), R_OK) == 0) return path;
+  return Error("There is no guest kernel at ").append(path.c_str())
+      .append(" yet: run scripts/fetch-guest of the Nacre source, or give one with --kernel.");
+}
+
+// The kernel's and the file system's bytes live only as long as this takes.
+Status RunCommand::load(vm::Vm& vm, const vm::Config& config) {
+  const auto path = TRY(kernel_path());
   const auto guest = TRY(content());
   const auto initramfs = TRY(build_initramfs(guest));
-  auto vm = TRY(vm::Vm::create(config));
   const std::string text = command_line();
   board::boot::Request request;
   request.command_line = text;
   request.initrd = {reinterpret_cast<const u8*>(initramfs.data()), initramfs.size()};
-  if (auto status = load_kernel(*vm, kernel_path, config.memory_bytes, request); !status) return status.error();
+  return load_kernel(vm, path, config.memory_bytes, request);
+}
+
+Result<int> RunCommand::try_run(const host::ClockPair& early) {
+  const auto signals = TRY(SignalEvents::create());
+  vm::Config config = TRY(machine_.config(early));
+  config.serial_ports = words_.empty() ? 1 : 2;
+  auto vm = TRY(vm::Vm::create(config));
+  if (auto status = load(*vm, config); !status) return status.error();
   return words_.empty() ? run_shell(*vm, signals) : run_words(*vm, signals);
 }
 

@@ -17,6 +17,8 @@ class RunCommand {
   int run(const host::ClockPair& early);
 
  private:
+  [[nodiscard]] Result<std::string> kernel_path() const;
+  Status load(vm::Vm& vm, const vm::Config& config);
   Result<int> try_run(const host::ClockPair& early);
   Result<int> run_shell(vm::Vm& vm, const class SignalEvents& signals);
   Result<int> run_words(vm::Vm& vm, const class SignalEvents& signals);

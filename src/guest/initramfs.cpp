@@ -21,6 +21,14 @@ constexpr std::string_view empty_directories[] = {"/proc", "/sys", "/run", "/mnt
 
 constexpr std::string_view busybox_path = "/bin/busybox";
 
+// Who programs think they are.
+struct SmallFile {
+  std::string_view path, text;
+};
+constexpr SmallFile small_files[] = {{"/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n"},
+                                     {"/etc/group", "root:x:0:\n"},
+                                     {"/etc/hosts", "127.0.0.1 localhost nacre\n"}};
+
 [[nodiscard]] bool add_applets(CpioWriter& archive, std::string_view applets) {
   while (!applets.empty()) {
     const auto line = applets.substr(0, applets.find('\n'));
@@ -38,6 +46,10 @@ bool add_base_tree(CpioWriter& archive, const BaseTree& tree) {
     if (!archive.character_device(node.path, node.permissions, node.number)) return false;
   for (const auto path : empty_directories)
     if (!archive.directory(path)) return false;
+  for (const auto& file : small_files) {
+    if (archive.contains(file.path)) continue;
+    if (!archive.file(file.path, 0644, std::as_bytes(std::span(file.text.data(), file.text.size())))) return false;
+  }
   return archive.directory("/root", 0700) && archive.directory("/tmp", 01777) &&
          archive.file("/init", 0755, std::as_bytes(std::span(init_script()))) &&
          archive.file(busybox_path, 0755, tree.busybox) && add_applets(archive, tree.applets);

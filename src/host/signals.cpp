@@ -83,6 +83,15 @@ const char* name_of(int signal) {
   _exit(128 + signal);
 }
 
+// A system call that the thread's filter does not let through (host/confine.hpp).
+void on_forbidden_call(int signal, siginfo_t* info, void*) {
+  SignalDispatcher::run_last_words();
+  say("nacre: internal error: system call ");
+  say_number(static_cast<u64>(info->si_syscall));
+  say(" is not one that Nacre makes while a guest runs; the guest was stopped. Please report this.\n");
+  die_of(signal);
+}
+
 void on_fault(int signal, siginfo_t* info, void* context) {
   clear_alignment_check();
   auto* frame = static_cast<ucontext_t*>(context);
@@ -119,6 +128,8 @@ Status SignalDispatcher::install() {
   for (const int signal : fault_signals) {
     if (sigaction(signal, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
   }
+  action.sa_sigaction = on_forbidden_call;
+  if (sigaction(SIGSYS, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   action.sa_sigaction = on_kick;
   if (sigaction(kick_signal(), &action, nullptr) != 0) return errno_error("Cannot install a signal handler");

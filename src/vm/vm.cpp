@@ -1,8 +1,10 @@
 #include "vm/vm.hpp"
 
+#include <malloc.h>
 #include <sys/prctl.h>
 
 #include "cpu/host_cpuid.hpp"
+#include "host/confine.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::vm {
@@ -40,6 +42,8 @@ class KickHandler final : public host::FaultHandler {
 
 Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   if (auto status = host::SignalDispatcher::install(); !status) return status.error();
+  // One heap for all threads: glibc's further ones read /proc now and then, which confined threads may not.
+  mallopt(M_ARENA_MAX, 1);
   auto ram = TRY(host::GuestRam::create(config.memory_bytes));
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early));
@@ -106,7 +110,10 @@ Status Vm::start() {
   for (auto& processor : processors_) {
     processor->thread = std::thread([this, &one = *processor] { run_processor(one); });
   }
-  return {};
+  auto confined = host::confine(host::ThreadRole::InputOutput);
+  started_.store(1);
+  futex_wake(started_, 1 << 30);
+  return confined;
 }
 
 void Vm::output_taken(unsigned port, usize count) {
@@ -161,7 +168,7 @@ void Vm::run_processor(Processor& processor) {
   // Signals meant for the program (SIGINT, SIGTERM, …) are the I/O thread's.
   sigset_t all;
   sigfillset(&all);
-  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, host::SignalDispatcher::kick_signal()}) sigdelset(&all, own);
+  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, host::SignalDispatcher::kick_signal()}) sigdelset(&all, own);
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   pthread_setname_np(pthread_self(), "vcpu");
   prctl(PR_SET_TIMERSLACK, 1);  // ns; a guest's timers are as good as the host's
@@ -180,7 +187,8 @@ Status Vm::run_until_ended(Processor& processor) {
     BoardGuard board(machine_);
     machine_.timer = &timer;
   }
-  Status result;
+  if (auto status = host::confine(host::ThreadRole::Processor); !status) return status.error();
+  while (started_.load() == 0) futex_wait(started_, 0);
   while (!ended()) {
     {
       BoardGuard board(machine_);

@@ -43,6 +43,7 @@ class Vm {
 
   // Places a kernel and sets the first processor to its entry. Before start().
   Status load(const board::boot::Request& request);
+  // Makes the threads, confines this one and them (host/confine.hpp), and lets the guest's first instruction run.
   Status start();
   // Ends the life, if it has not ended (Ending::Kind::Stopped). Async-signal-safe.
   void stop() { environment_.end(Ending::Kind::Stopped); }
@@ -95,6 +96,7 @@ class Vm {
   Trace trace_;
   std::vector<std::unique_ptr<Processor>> processors_;
   bool ram_is_zero_ = true;  // until the first load()
+  std::atomic<u32> started_ = 0;
   Error failure_;  // written before the life ends with EngineFailure
 };
 

@@ -1,0 +1,110 @@
+#include "host/confine.hpp"
+
+#include <asm/ioctls.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <span>
+#include <vector>
+
+#include "host/error.hpp"
+
+#if defined(__SANITIZE_ADDRESS__)
+#define NACRE_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NACRE_SANITIZED 1
+#endif
+#endif
+
+namespace nacre::host {
+namespace {
+
+// Both roles. None of these reaches a file, a socket, a process or a privilege that is not held already.
+constexpr long kCommon[] = {
+    SYS_read, SYS_write, SYS_close, SYS_futex, SYS_munmap, SYS_madvise, SYS_brk, SYS_mremap,
+    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_sigaltstack, SYS_tgkill, SYS_gettid, SYS_getpid,
+    SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
+    SYS_getrandom, SYS_sched_yield, SYS_restart_syscall, SYS_exit, SYS_exit_group,
+};
+constexpr long kInputOutput[] = {SYS_poll, SYS_ppoll, SYS_fsync, SYS_ftruncate, SYS_fstat, SYS_newfstatat, SYS_lseek};
+// mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
+constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
+constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
+
+class Filter {
+ public:
+  explicit Filter(ThreadRole role) {
+    // Another architecture's numbers, and x32's, mean other calls.
+    load(offsetof(seccomp_data, arch));
+    unless_equal(AUDIT_ARCH_X86_64, SECCOMP_RET_KILL_PROCESS);
+    load(offsetof(seccomp_data, nr));
+    for (const long call : kCommon) allow(call);
+    for (const long call : kNoExecute) allow_without_bits(call, 2, PROT_EXEC);
+    if (role == ThreadRole::InputOutput) {
+      for (const long call : kInputOutput) allow(call);
+      allow_with_values(SYS_ioctl, 1, kTerminalRequests);
+    }
+    add(BPF_RET | BPF_K, SECCOMP_RET_TRAP);
+  }
+
+  Status install() {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error("Cannot give up privileges");
+    const sock_fprog program = {static_cast<unsigned short>(code_.size()), code_.data()};
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return errno_error("Cannot install the system call filter");
+    return {};
+  }
+
+ private:
+  void add(int code, u32 k, u8 if_true = 0, u8 if_false = 0) {
+    code_.push_back({static_cast<u16>(code), if_true, if_false, k});
+  }
+  void load(usize offset) { add(BPF_LD | BPF_W | BPF_ABS, static_cast<u32>(offset)); }
+  void unless_equal(u32 value, u32 action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0);
+    add(BPF_RET | BPF_K, action);
+  }
+  void allow(long call) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 1);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+  }
+  static constexpr usize argument(unsigned i) { return offsetof(seccomp_data, args) + 8 * usize{i}; }  // its low half
+
+  // Allowed when none of `bits` is set in argument `i`. Else on to the end, with the number loaded again.
+  void allow_without_bits(long call, unsigned i, u32 bits) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 4);
+    load(argument(i));
+    add(BPF_JMP | BPF_JSET | BPF_K, bits, 1, 0);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    load(offsetof(seccomp_data, nr));
+  }
+  void allow_with_values(long call, unsigned i, std::span<const u32> values) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, static_cast<u8>(2 + 2 * values.size()));
+    load(argument(i));
+    for (const u32 value : values) {
+      add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+      add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    }
+    load(offsetof(seccomp_data, nr));
+  }
+
+  std::vector<sock_filter> code_;
+};
+
+}  // namespace
+
+Status confine([[maybe_unused]] ThreadRole role) {
+#ifdef NACRE_SANITIZED
+  return {};
+#else
+  return Filter(role).install();
+#endif
+}
+
+}  // namespace nacre::host

@@ -1,0 +1,20 @@
+// Seccomp: what system calls a thread may still make once guest code runs. docs/adr/0005-system-call-filters.md.
+// A call that is not on the role's list ends the process by SIGSYS, after the terminal was put back and with a
+// line that names it. There is no way back.
+#pragma once
+
+#include "base/result.hpp"
+#include "base/types.hpp"
+
+namespace nacre::host {
+
+enum class ThreadRole : u8 {
+  Processor,    // runs guest code: memory, timers, wake-ups, and writing to descriptors that are open
+  InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
+};
+
+// For the calling thread and what it starts. Does nothing under AddressSanitizer, whose runtime makes calls of
+// its own.
+Status confine(ThreadRole role);
+
+}  // namespace nacre::host

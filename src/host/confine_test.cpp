@@ -1,0 +1,60 @@
+#include "host/confine.hpp"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+
+#include "host/mapping.hpp"
+#include "host/signals.hpp"
+
+namespace nacre::host {
+namespace {
+
+#ifndef __SANITIZE_ADDRESS__  // confine() does nothing there
+
+class ConfineDeathTest : public testing::TestWithParam<ThreadRole> {
+ protected:
+  void SetUp() override {
+    testing::FLAGS_gtest_death_test_style = "threadsafe";
+    ASSERT_TRUE(SignalDispatcher::install().ok());
+  }
+};
+
+TEST_P(ConfineDeathTest, OpeningAFileEndsTheProcess) {
+  const auto act = [] {
+    if (confine(GetParam()).ok()) open("/etc/passwd", O_RDONLY | O_CLOEXEC);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call 0x0*101 is not one");
+}
+
+TEST_P(ConfineDeathTest, ASocketEndsTheProcess) {
+  const auto act = [] {
+    if (confine(GetParam()).ok()) socket(AF_INET, SOCK_STREAM, 0);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call");
+}
+
+TEST_P(ConfineDeathTest, NewExecutableMemoryEndsTheProcess) {
+  const auto act = [] {
+    if (confine(GetParam()).ok()) mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call");
+}
+
+TEST_P(ConfineDeathTest, WhatAGuestNeedsGoesOn) {
+  const auto act = [] {
+    const bool confined = confine(GetParam()).ok();
+    auto memory = Mapping::anonymous(1 << 20, Mapping::Guard::Below);
+    [[maybe_unused]] const auto written = write(2, "on\n", 3);
+    _exit(confined && memory.ok() ? 7 : 1);
+  };
+  EXPECT_EXIT(act(), testing::ExitedWithCode(7), "on");
+}
+
+INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest, testing::Values(ThreadRole::Processor, ThreadRole::InputOutput));
+
+#endif
+
+}  // namespace
+}  // namespace nacre::host
