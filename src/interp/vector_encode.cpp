@@ -148,6 +148,29 @@ u8 modrm_byte(const Instruction& instruction, const Fields& fields) {
   return static_cast<u8>(0xc0 | reg | rm);
 }
 
+bool uses_mask_register(const Instruction& instruction) {
+  for (const x86::Operand& operand : instruction.info->operands) {
+    const bool mask = operand.kind == OperandKind::MaskReg || operand.kind == OperandKind::MaskRm ||
+                      operand.kind == OperandKind::MaskVvvv;
+    if (mask) return true;
+  }
+  return false;
+}
+
+u64 used_components(const Instruction& instruction) {
+  using cpu::Xcr0;
+  constexpr u64 kLegacy = Xcr0::x87 | Xcr0::SSE;
+  constexpr u64 kVex = kLegacy | Xcr0::AVX | Xcr0::ZMM_Hi256;  // zeroes its destination up to the top
+  constexpr u64 kAll = kVex | Xcr0::opmask | Xcr0::Hi16_ZMM;
+  if (instruction.encoding == Encoding::Legacy) return kLegacy;
+  if (instruction.encoding == Encoding::Evex) return kAll;
+  if (instruction.info->operation == x86::Operation::Vzeroupper ||
+      instruction.info->operation == x86::Operation::Vzeroall) {
+    return kAll;
+  }
+  return uses_mask_register(instruction) ? kVex | Xcr0::opmask : kVex;
+}
+
 }  // namespace
 
 bool encode_for_stub(const Instruction& instruction, bool long_mode, EncodedInstruction& encoded) {
@@ -155,6 +178,7 @@ bool encode_for_stub(const Instruction& instruction, bool long_mode, EncodedInst
   Fields fields{instruction.reg, instruction.rm, instruction.vvvv};
   replace_registers(instruction, fields, encoded);
 
+  encoded.components = used_components(instruction);
   const bool w = instruction.w && (long_mode || !w_sizes_gpr(instruction));
   switch (instruction.encoding) {
     case Encoding::Legacy:

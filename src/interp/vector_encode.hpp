@@ -3,6 +3,7 @@
 // SDM vol. 2, chapter 2. Freestanding; any thread.
 #pragma once
 
+#include "cpu/state.hpp"
 #include "x86/instruction.hpp"
 
 namespace nacre::interp {
@@ -15,6 +16,7 @@ struct EncodedInstruction {
   // GPR number to use instead; itself where nothing changes.
   u8 stack_pointer = x86::RSP;
   u8 rdi = x86::RDI;
+  u64 components = 0;  // Xcr0 bits of the state that it reads or changes; moving less is faster
 
   void append(u8 byte) {
     if (length < kCapacity) bytes[length++] = byte;

@@ -20,9 +20,6 @@ constexpr u8 kStubEnd[] = {0xff, 0x64, 0x24, 0x08};  // jmp *8(%rsp)
 constexpr unsigned kMaxOperand = 128;                // fnsave: 108
 static_assert(EncodedInstruction::kCapacity + sizeof kStubEnd <= kStubBytes);
 
-// PKRU would change what the host itself may access, and no instruction here uses it.
-constexpr u64 kLoadable = ~u64{cpu::Xcr0::PKRU};
-
 template <typename T>
 T load(const u8* from) {
   T value;
@@ -190,7 +187,7 @@ VectorResult VectorUnit::execute(cpu::State& state, const EncodedInstruction& en
   context.flags = state.rflags & x86::Rflags::arithmetic;
   context.stub = stub_for(encoded);
   context.xsave = state.xsave;
-  context.components = layout_.components & kLoadable;
+  context.components = layout_.components & encoded.components;
   sanitize(state.xsave, layout_.components, mxcsr_mask_);
 
   fault_ = -1;
