@@ -67,6 +67,7 @@ struct Core {
   bool protected_mode = false;                  // PE set and not V86
   bool alignment_checked = false;               // CR0.AM and EFLAGS.AC at CPL 3
   bool watching = false;                        // DR7 enables a data breakpoint
+  bool priority_changed = false;                // CR8 was written: an interrupt may be deliverable now
   bool suppress_trap = false;                   // this instruction takes no single-step trap
   u64 debug_hits = 0;                           // DR6 bits of data breakpoints this instruction touched
   Tlb tlb;

@@ -176,6 +176,28 @@ TEST(Delivery, ExternalInterruptWaitsForIfAndShadow) {
   EXPECT_EQ(frame(m, 0), M::kCode + 2);
 }
 
+// In batches too, which look for interrupts only now and then.
+TEST(Delivery, AShortWindowIsNotMissed) {
+  M m;
+  m.long_mode();
+  m.gate64(0x31);
+  m.code({0x90, 0xfb, 0x90, 0x90, 0xfa, 0x90});  // nop; sti; nop; nop; cli; nop
+  m.platform.interrupts.push_back(0x31);
+  for (int i = 0; i < 3 && !m.platform.interrupts.empty(); ++i) m.interpreter().run(m.state, 64);
+  EXPECT_TRUE(m.platform.interrupts.empty());
+  EXPECT_EQ(frame(m, 0), M::kCode + 3);
+}
+
+// mov cr8, rax lets through what the priority held back.
+TEST(Delivery, ABatchEndsWhereTheTaskPriorityChanges) {
+  M m;
+  m.long_mode();
+  m.code({0x44, 0x0f, 0x22, 0xc0, 0x90, 0x90});
+  m.state.gpr[RAX] = 0;
+  m.interpreter().run(m.state, 64);
+  EXPECT_EQ(m.state.rip, M::kCode + 4);
+}
+
 TEST(Delivery, HaltWaitsAndWakes) {
   M m;
   m.long_mode();

@@ -21,6 +21,11 @@ Event debug_exception() {
   return event;
 }
 
+// An interrupt could be taken before the next instruction.
+bool window_is_open(const State& state) {
+  return (state.rflags & Rflags::IF) != 0 && !state.interrupt_shadow;
+}
+
 }  // namespace
 
 Interpreter::Interpreter(memory::AddressSpace& memory, cpu::Platform& platform, const cpu::Model& model,
@@ -162,13 +167,19 @@ StepResult Interpreter::execute_one(State& state) {
 }
 
 StepResult Interpreter::run(State& state, unsigned count) {
+  bool open = window_is_open(state);
   StepResult result = step(state);
   if (result != StepResult::Executed || count <= 1) return result;
   core_.begin(state);
   for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running;
        ++n) {
+    const bool was_open = open;
+    open = window_is_open(state);
+    // However short the window that the guest opens (sti; nop; cli), what is pending goes through it.
+    if ((open && !was_open) || core_.priority_changed) break;
     result = execute_next();
   }
+  core_.priority_changed = false;
   return result;
 }
 

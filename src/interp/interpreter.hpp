@@ -52,7 +52,8 @@ class Interpreter {
   StepResult step(cpu::State& state);
 
   // Like step() up to `count` times, as long as they execute something, but looks for interrupts before the
-  // first only. Faster than step(), and as exact for everything but when an interrupt is taken.
+  // first only; so it ends early where the guest opens an interrupt window or changes the task priority.
+  // Faster than step(), and as exact for everything but when an interrupt that comes meanwhile is taken.
   StepResult run(cpu::State& state, unsigned count);
 
   // As step(), but never looks for interrupts or NMIs first: the translator's "complete this one".
