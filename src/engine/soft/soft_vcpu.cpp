@@ -96,7 +96,12 @@ class SoftVcpu final : public engine::Vcpu,
     put_away_vector();
     outside_.port_write(port, size, value);
   }
-  bool interrupt_pending() override { return outside_.interrupt_pending(); }
+  bool interrupt_pending() override {
+    const std::atomic<bool>* hint = context_->interrupt_hint;
+    if (hint != nullptr && !hint->load(std::memory_order_relaxed)) return false;
+    put_away_vector();
+    return outside_.interrupt_pending();
+  }
   int acknowledge_interrupt() override {
     put_away_vector();
     return outside_.acknowledge_interrupt();
@@ -231,7 +236,7 @@ bool SoftVcpu::go_on() {
 bool SoftVcpu::event_due() {
   const State& state = context_->state;
   return state.pending.kind != cpu::Event::Kind::None || state.nmi_pending ||
-         ((state.rflags & Rflags::IF) != 0 && outside_.interrupt_pending());
+         ((state.rflags & Rflags::IF) != 0 && interrupt_pending());
 }
 
 HelperResult SoftVcpu::fill_read(Context* context, u64 linear, u64 note) {
@@ -304,7 +309,7 @@ HelperResult SoftVcpu::interpret_here(u64 note) {
   interpreter_.execute_one(state);
   if ((note & InterpretNote::length_mask) == 0 || state.rip != expected || epoch != epoch_ ||
       state.activity != Activity::Running || state.interrupt_shadow || mode_now() != context_->mode ||
-      ((state.rflags & Rflags::IF) != 0 && outside_.interrupt_pending()) || state.nmi_pending ||
+      ((state.rflags & Rflags::IF) != 0 && interrupt_pending()) || state.nmi_pending ||
       state.pending.kind != cpu::Event::Kind::None || !translatable()) {
     return HelperResult::Leave;
   }

@@ -141,8 +141,33 @@ void Translator::decode_block(const TranslationInput& input) {
   guest_bytes_ = at;
 }
 
+// Which arithmetic flags code at `target` may read before it overwrites them. Looks a few instructions ahead,
+// within the block's own page only: when that page changes, the block goes with it.
+u32 Translator::flags_live_at(u64 target) const {
+  constexpr unsigned kLookAhead = 4;
+  constexpr u64 kPageMask = ~u64{kPageSize - 1};
+  u32 unknown = Rflags::arithmetic;
+  for (unsigned n = 0; n < kLookAhead && ((target ^ linear_) & kPageMask) == 0; n++) {
+    const u64 offset = target & ~kPageMask;
+    Instruction insn;
+    const u8* page = input_.bytes - (linear_ & ~kPageMask);
+    if (x86::decode(page + offset, kPageSize - offset, x86::CodeSize::Bits64, insn) != x86::DecodeStatus::Ok) break;
+    const bool plain = insn.info->kind == Class::Plain || insn.info->kind == Class::Sse;
+    const bool stack = insn.info->kind == Class::Stack &&
+                       (info_is(insn, Operation::Push) || info_is(insn, Operation::Pop));
+    if ((!plain && !stack) || (x86::flags_tested(insn) & unknown) != 0) break;
+    if (plain && (insn.info->attributes & x86::OpcodeAttribute::flags_depend_on_count) == 0) {
+      unknown &= ~insn.info->flags_written;
+    }
+    if (unknown == 0) return 0;
+    target += insn.length;
+  }
+  return unknown;
+}
+
 void Translator::find_live_flags() {
-  u32 live = Rflags::arithmetic;  // whoever comes next may read them all
+  // Whoever comes next may read them all, unless it is known and does not.
+  u32 live = items_.empty() ? Rflags::arithmetic : flags_live_at(linear_ + guest_bytes_);
   for (usize i = items_.size(); i-- > 0;) {
     Item& item = items_[i];
     const Instruction& insn = item.insn;
@@ -166,6 +191,17 @@ void Translator::find_live_flags() {
         live = (live & ~written) | x86::flags_tested(insn);
         break;
       }
+      case Class::JumpIf: {
+        const u64 target = item.rip + insn.length + insn.immediate;
+        live |= x86::flags_tested(insn) | flags_live_at(target);
+        break;
+      }
+      case Class::Jump:
+      case Class::Call:
+        live = insn.info->operands[0].kind == x86::OperandKind::Relative
+                   ? flags_live_at(item.rip + insn.length + insn.immediate)
+                   : Rflags::arithmetic;
+        break;
       case Class::System:
         // Those done inline change no arithmetic flag and read none.
         if (is_inline_system(insn, view())) break;
@@ -207,6 +243,9 @@ void Translator::translate_item(u32 index) {
   current_->shadowed = next_is_shadowed_;
   next_is_shadowed_ = false;
   commit();
+  for (u32 g = 0; g < groups_.size(); g++) {
+    if (groups_[g].check_at == index && item.group != g) check_group(g, item);
+  }
   bool done = false;
   if (item.insn.info != nullptr) {
     switch (item.insn.info->kind) {

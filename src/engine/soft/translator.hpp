@@ -106,6 +106,7 @@ class Translator {
 
   void decode_block(const TranslationInput& input);
   void find_live_flags();
+  [[nodiscard]] u32 flags_live_at(u64 target) const;
   void translate_item(u32 index);
   bool translate_plain(const Item& item);
   bool translate_stack(const Item& item);
@@ -131,9 +132,12 @@ class Translator {
     bool write;
     u32 count;
     bool checked;
+    u32 check_at;  // the item before which it is checked
   };
   [[nodiscard]] std::optional<GroupAccess> group_access_of(const Item& item) const;
   void find_groups();
+  [[nodiscard]] u32 early_check(u32 from, u32 item) const;
+  void check_group(u32 number, const Item& item);
   HostMemory group_operand(const Item& item);
   void check_tag(Cold& cold, bool flags_live);
 
@@ -144,6 +148,7 @@ class Translator {
   void load_guest(Gpr to, u8 guest);
   void store_guest(u8 guest, Gpr from);
   void commit() { current_->commit = offset16(); }
+  void split_info();
 
   // Instruction rewriting.
   struct Fields {

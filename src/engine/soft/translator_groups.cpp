@@ -69,15 +69,31 @@ std::optional<Translator::GroupAccess> Translator::group_access_of(const Item& i
                      memory->access == Access::Write || memory->access == Access::ReadWrite};
 }
 
+// Where a group first needed at `item` is checked: there, or, when flags are live there, at an earlier item
+// that sees the same base and has none. Nothing that leaves the block may lie between.
+u32 Translator::early_check(u32 from, u32 item) const {
+  if (items_[item].live_flags == 0) return item;
+  for (u32 i = item; i-- > from;) {
+    const Class kind = items_[i].insn.info->kind;
+    if (!is_plain(items_[i].insn) && kind != Class::Stack) break;
+    if (items_[i].live_flags == 0) return i;
+  }
+  return item;
+}
+
 void Translator::find_groups() {
   groups_.clear();
   u32 version[16] = {};
+  u32 began[16] = {};   // the first item that sees that version
   i64 stack_delta = 0;  // RSP now, minus RSP when its version began
+  u32 number = 0;
   const auto changed = [&](u8 guest) {
     version[guest & 15]++;
+    began[guest & 15] = number + 1;
     if (guest == RSP) stack_delta = 0;
   };
-  for (Item& item : items_) {
+  for (; number < items_.size(); number++) {
+    Item& item = items_[number];
     item.group = kNone;
     if (item.insn.info == nullptr) break;
     const Instruction& insn = item.insn;
@@ -101,7 +117,8 @@ void Translator::find_groups() {
         }
         if (item.group == kNone && groups_.size() < kGroupSlots) {
           item.group = static_cast<u32>(groups_.size());
-          groups_.push_back({access->base, version[access->base], low, high, access->write, 1, false});
+          groups_.push_back({access->base, version[access->base], low, high, access->write, 1, false,
+                             early_check(began[access->base], number)});
         }
       }
     }
@@ -158,37 +175,44 @@ void Translator::find_groups() {
   }
 }
 
-// The host operand of the item's access, all checked. R15 holds the group's addend; R14 may be used.
-HostMemory Translator::group_operand(const Item& item) {
-  Group& group = groups_[item.group];
-  const GroupAccess access = *group_access_of(item);
+// The check of a group, at `item`: R15 holds its addend then.
+void Translator::check_group(u32 number, const Item& item) {
+  Group& group = groups_[number];
   const bool stack = group.base == RSP;
   const u8 home = host_register(group.base);
-  if (!group.checked) {
-    const i64 low = group.low - (stack ? item.stack_delta : 0);
-    const usize retry = e_->size();
-    Cold cold{0, retry, static_cast<u32>(&item - items_.data()), group.write, false};
-    cold.group = true;
-    cold.stack = stack;
-    cold.window = static_cast<u32>(group.high - group.low);
-    if (home == kNoRegister) {
-      load_guest(R14, group.base);
-      e_->lea(R14, HostMemory::at(R14, static_cast<i32>(low)));
-    } else {
-      e_->lea(R14, HostMemory::at(static_cast<Gpr>(home), static_cast<i32>(low)));
-    }
-    check_tag(cold, item.live_flags != 0);
-    const usize member = offsetof(TlbEntry, addend);
-    e_->load(R15, stack ? HostMemory::context(stack_page_offset(view(), member))
-                        : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0));
-    if (group.count > 1)
-      e_->store(HostMemory::context(offsetof(Context, group_addend) + 8 * item.group), R15);
-    group.checked = true;
-    addend_in_r15_ = item.group;
-  } else if (addend_in_r15_ != item.group) {
+  const i64 low = group.low - (stack ? item.stack_delta : 0);
+  const u32 here = static_cast<u32>(&item - items_.data());
+  Cold cold{0, e_->size(), here, group.write, false};
+  cold.group = true;
+  cold.stack = stack;
+  cold.window = static_cast<u32>(group.high - group.low);
+  if (home == kNoRegister) {
+    load_guest(R14, group.base);
+    e_->lea(R14, HostMemory::at(R14, static_cast<i32>(low)));
+  } else {
+    e_->lea(R14, HostMemory::at(static_cast<Gpr>(home), static_cast<i32>(low)));
+  }
+  check_tag(cold, item.live_flags != 0);
+  const usize member = offsetof(TlbEntry, addend);
+  e_->load(R15, stack ? HostMemory::context(stack_page_offset(view(), member))
+                      : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0));
+  if (group.count > 1 || item.group != number) {
+    e_->store(HostMemory::context(offsetof(Context, group_addend) + 8 * number), R15);
+  }
+  group.checked = true;
+  addend_in_r15_ = number;
+}
+
+// The host operand of the item's access, all checked. R15 holds the group's addend; R14 may be used.
+HostMemory Translator::group_operand(const Item& item) {
+  const Group& group = groups_[item.group];
+  const GroupAccess access = *group_access_of(item);
+  if (!group.checked) check_group(item.group, item);
+  if (addend_in_r15_ != item.group) {
     e_->load(R15, HostMemory::context(offsetof(Context, group_addend) + 8 * item.group));
     addend_in_r15_ = item.group;
   }
+  const u8 home = host_register(group.base);
   if (home == kNoRegister) {
     load_guest(R14, group.base);
     return {R14, R15, 0, access.offset};

@@ -164,8 +164,11 @@ bool Translator::translate_special(const Item& item) {
 // pushfq: the host's arithmetic flags and the guest's others.
 void Translator::push_flags(const Item& item) {
   addend_in_r15_ = kNone;
-  e_->byte(0x9c);          // pushfq: into Context::call_stack
+  // While RSP is moved nothing may stop here.
+  current_->fragile_begin = offset16();
+  e_->byte(0x9c);           // pushfq: into Context::call_stack
   e_->bytes({0x41, 0x5e});  // pop r14
+  current_->fragile_end = offset16();
   e_->pext(R14, R14, HostMemory::context(offsetof(Context, arithmetic_flags)));
   e_->pdep(R14, R14, HostMemory::context(offsetof(Context, arithmetic_flags)));
   e_->load(R15, HostMemory::context(state_offset(offsetof(cpu::State, rflags))));
