@@ -25,11 +25,11 @@ u64 element_offset(const VectorRegisters& registers, const Instruction& instruct
   return offset + (sign_extend(index, 8 * shape.index_bytes) << instruction.scale);
 }
 
-// What lies above the vector is zeroed with the first element, not with the last.
-void complete(VectorRegisters& registers, const Instruction& instruction, const Shape& shape, unsigned element,
-              u64 value) {
+// EVEX: what lies above the vector is zeroed with the first element, not with the last.
+void complete(VectorRegisters& registers, const Instruction& instruction, const Shape& shape,
+              unsigned element, u64 value) {
   registers.set_element(instruction.reg, element, shape.data_bytes, value);
-  registers.clear_from(instruction.reg, shape.elements * shape.data_bytes);
+  registers.clear_from(instruction.reg, instruction.vector_length);
 }
 
 bool same_registers(const Instruction& instruction) {
@@ -52,7 +52,7 @@ VectorResult gather_vex(VectorRegisters& registers, const Instruction& instructi
     u64 value = 0;
     const u64 at = element_offset(registers, instruction, shape, offset, i);
     if (!memory.read(at, &value, shape.data_bytes)) return {Kind::MemoryFault};
-    complete(registers, instruction, shape, i, value);
+    registers.set_element(instruction.reg, i, shape.data_bytes, value);
     registers.set_element(mask_register, i, shape.data_bytes, 0);
   }
   registers.clear_from(mask_register, 0);
