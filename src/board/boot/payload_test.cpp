@@ -242,7 +242,7 @@ TEST(LoadUnpacked, leaves_pages_of_zeros_alone_in_fresh_memory) {
   vmlinux[0x4fff] = 0x77;
   Machine fresh = machine.machine();
   fresh.ram_is_zero = true;
-  for (const u64 offset : {0x1000, 0x4900, 0x5800})
+  for (const u64 offset : {u64{0x1000}, u64{0x4900}, u64{0x5800}})
     machine.fill(16 * kMiB + offset, 1, 0xcc);  // tells who writes
   cpu::State state;
   ASSERT_TRUE(load(fresh, {.kernel = bzimage, .unpacked = vmlinux}, state).ok());
@@ -251,7 +251,7 @@ TEST(LoadUnpacked, leaves_pages_of_zeros_alone_in_fresh_memory) {
   EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x47ff), vmlinux[0x57ff]);
   EXPECT_EQ(machine.at<u8>(16 * kMiB + 0x4900), 0xcc);  // behind the file's part
   ASSERT_TRUE(load(machine.machine(), {.kernel = bzimage, .unpacked = vmlinux}, state).ok());
-  for (const u64 offset : {0x1000, 0x4900, 0x5800})
+  for (const u64 offset : {u64{0x1000}, u64{0x4900}, u64{0x5800}})
     EXPECT_EQ(machine.at<u8>(16 * kMiB + offset), 0) << offset;
 }
 
