@@ -27,8 +27,7 @@ class Trace final : public engine::Tracer {
   static constexpr unsigned kLast = 64;
   static constexpr unsigned kUnknownLines = 100;
 
-  Trace(u32 topics, int file, const memory::AddressSpace& memory, const host::TscClock& clock)
-      : topics_(topics), file_(file), memory_(memory), clock_(clock) {}
+  Trace(u32 topics, int file, const host::TscClock& clock) : topics_(topics), file_(file), clock_(clock) {}
 
   [[nodiscard]] bool wants(u32 topic) const { return (topics_ & topic) != 0; }
 
@@ -52,7 +51,6 @@ class Trace final : public engine::Tracer {
 
   u32 topics_;
   int file_;
-  const memory::AddressSpace& memory_;
   const host::TscClock& clock_;
   unsigned unknown_lines_ = 0;
   Passed last_[kLast];
