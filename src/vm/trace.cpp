@@ -2,7 +2,9 @@
 
 #include <unistd.h>
 
+#include "cpu/mmu.hpp"
 #include "vm/line.hpp"
+#include "x86/format.hpp"
 
 namespace nacre::vm {
 namespace {
@@ -54,13 +56,34 @@ u32 trace_topics(const char* words) {
   }
 }
 
+const char* Trace::instruction_text(const cpu::State& state, u64 rip, char* text) {
+  const cpu::Segment& code = state.segment[x86::CS];
+  const bool wide = state.in_64bit_code();
+  const u64 linear = wide ? rip : (code.base + rip) & 0xffffffff;
+  const auto privilege = state.cpl() == 3 ? cpu::Privilege::User : cpu::Privilege::Supervisor;
+  const auto page = cpu::walk(state, memory_, nullptr, GuestLinear(linear), cpu::AccessType::Execute, privilege);
+  if (!page) return "(not mapped)";
+  const GuestPhysical address = page.value().address;
+  const u8* bytes = memory_.host(address, false);
+  if (bytes == nullptr) return "(not in memory)";
+  const u64 left = kPageSize - address.page_offset();
+  const bool big = (code.attributes & cpu::SegmentAttributes::DB) != 0;
+  const auto size = wide ? x86::CodeSize::Bits64 : big ? x86::CodeSize::Bits32 : x86::CodeSize::Bits16;
+  x86::Instruction decoded;
+  if (x86::decode(bytes, left, size, decoded) != x86::DecodeStatus::Ok) return "(undefined, or goes on in the next page)";
+  x86::format(decoded, rip, text, x86::kFormattedLength);
+  return text;
+}
+
 void Trace::instruction(const cpu::State& state) {
   if (wants(TraceTopic::last)) {
     last_[passed_++ % kLast] = {state.rip, state.gpr[x86::RSP], state.gpr[x86::RAX], state.segment[x86::CS].selector};
   }
   if (!wants(TraceTopic::exec)) return;
   Line line;
+  char text[x86::kFormattedLength];
   line.text("exec ").hex(state.segment[x86::CS].selector).text(":").hex(state.rip);
+  line.text("  ").text(instruction_text(state, state.rip, text)).text(" ;");
   static constexpr const char* kNames[16] = {" ax=", " cx=", " dx=", " bx=", " sp=", " bp=", " si=",  " di=",
                                              " 8=",  " 9=",  " 10=", " 11=", " 12=", " 13=", " 14=", " 15="};
   for (unsigned i = 0; i < 16; ++i) line.text(kNames[i]).hex(state.gpr[i]);
@@ -117,7 +140,9 @@ void Trace::dump(const cpu::State& state) {
     const u64 count = passed_ < kLast ? passed_ : kLast;
     for (u64 i = passed_ - count; i < passed_; ++i) {
       const Passed& one = last_[i % kLast];
-      Line().text("last ").hex(one.cs).text(":").hex(one.rip).text(" sp=").hex(one.rsp).text(" ax=").hex(one.rax).write_to(file_);
+      char text[x86::kFormattedLength];
+      Line().text("last ").hex(one.cs).text(":").hex(one.rip).text("  ").text(instruction_text(state, one.rip, text))
+          .text(" ; sp=").hex(one.rsp).text(" ax=").hex(one.rax).write_to(file_);
     }
   }
   static constexpr const char* kNames[16] = {"rax ", " rcx ", " rdx ", " rbx ", "rsp ", " rbp ", " rsi ", " rdi ",

@@ -27,7 +27,8 @@ class Trace final : public engine::Tracer {
   static constexpr unsigned kLast = 64;
   static constexpr unsigned kUnknownLines = 100;
 
-  Trace(u32 topics, int file, const host::TscClock& clock) : topics_(topics), file_(file), clock_(clock) {}
+  Trace(u32 topics, int file, const memory::AddressSpace& memory, const host::TscClock& clock)
+      : topics_(topics), file_(file), memory_(memory), clock_(clock) {}
 
   [[nodiscard]] bool wants(u32 topic) const { return (topics_ & topic) != 0; }
 
@@ -48,9 +49,13 @@ class Trace final : public engine::Tracer {
     u16 cs = 0;
   };
   [[nodiscard]] bool within_budget();
+  // The instruction at `rip` as text, as far as its page can be reached; `text` has x86::kFormattedLength bytes. Only
+  // with the interpreter or after the guest's end: it may use vector registers.
+  const char* instruction_text(const cpu::State& state, u64 rip, char* text);
 
   u32 topics_;
   int file_;
+  const memory::AddressSpace& memory_;
   const host::TscClock& clock_;
   unsigned unknown_lines_ = 0;
   Passed last_[kLast];

@@ -59,7 +59,7 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
       ram_(std::move(ram)),
       environment_(clock_, attention_, 1),
       machine_(board_options(config, ram_, clock.hz()), environment_),
-      trace_(config.trace_topics, config.trace_file, clock_) {}
+      trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
 
 Vm::~Vm() {
   stop();
