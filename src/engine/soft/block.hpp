@@ -21,15 +21,28 @@ struct Mode {
 };
 
 // Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
-// The instruction may be started again from any host instruction in [start, commit], except in
-// [fragile_begin, fragile_end), where a guest register is borrowed.
+// The instruction may be started again from any host instruction in [start, commit], except where a guest
+// register is borrowed: in [fragile_begin, fragile_end), and, when it accesses memory twice (PUSH and CALL of a
+// memory operand), in the earlier range of the same kind.
 struct InstructionInfo {
   u16 guest_offset = 0;
   u16 start = 0;
   u16 commit = 0;
   u16 fragile_begin = 0;
   u16 fragile_end = 0;
+  u16 earlier_begin = 0;
+  u16 earlier_end = 0;
   bool shadowed = false;  // behind STI: no interrupt before it
+
+  // A register is borrowed from the next host instruction on.
+  void borrow_from(u16 offset) {
+    earlier_begin = fragile_begin;
+    earlier_end = fragile_end;
+    fragile_begin = offset;
+  }
+  [[nodiscard]] bool borrowed_at(usize within) const {
+    return (within > fragile_begin && within < fragile_end) || (within > earlier_begin && within < earlier_end);
+  }
 };
 
 // A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.

@@ -457,5 +457,35 @@ TEST_F(Soft, kicks_stop_an_endless_loop_with_the_state_whole) {
   EXPECT_GT(machine.vcpu->state().gpr[x86::RAX], 1000U);
 }
 
+// Two checks in one instruction, both while a flag is live and RCX is borrowed for them.
+GUEST_CODE(borrowing_twice, R"(
+  mov $0x5ca1ab1e, %ecx
+1: add $1, %rax
+  stc
+  push 0x100100
+  pop %rdx
+  jnc 2f
+  jmp 1b
+2: hlt)")
+
+TEST_F(Soft, kicks_find_no_borrowed_register) {
+  Machine machine(true);
+  machine.load(kCode, borrowing_twice);
+  machine.vcpu->state_changed();
+  for (int i = 0; i < 1000; i++) {
+    std::thread kicker([&] {
+      std::this_thread::sleep_for(std::chrono::microseconds(20 + i % 50));
+      machine.vcpu->kick();
+    });
+    EXPECT_EQ(machine.vcpu->run().reason, engine::ExitReason::Kicked);
+    kicker.join();
+    const cpu::State& s = machine.vcpu->state();
+    if (s.gpr[x86::RAX] != 0) {
+      ASSERT_EQ(s.gpr[x86::RCX], 0x5ca1ab1eU);
+    }
+  }
+  EXPECT_GT(machine.vcpu->state().gpr[x86::RAX], 1000U);
+}
+
 }  // namespace
 }  // namespace nacre::soft

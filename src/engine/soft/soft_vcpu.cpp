@@ -385,7 +385,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   bool whole = false;  // the guest's state is that before the instruction
   if (at != nullptr) {
     const usize within = offset - block->code;
-    whole = within <= at->commit && !(within > at->fragile_begin && within < at->fragile_end);
+    whole = within <= at->commit && !at->borrowed_at(within);
     if (at->shadowed && (kick_signal || stepping)) whole = false;
   }
   if (kick_signal || stepping) {

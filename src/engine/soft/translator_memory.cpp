@@ -133,7 +133,7 @@ void Translator::check_tag(Cold& cold, bool flags_live) {
       e_->rorx(R15, R15, 64 - kTlbEntryShift);
     }
     e_->store(HostMemory::context(offsetof(Context, spill_rcx)), RCX);
-    current_->fragile_begin = offset16();
+    current_->borrow_from(offset16());
     e_->load(RCX, tag);
     e_->not_(RCX);
     e_->lea(R14, {R14, RCX, 0, 1});  // linear - tag

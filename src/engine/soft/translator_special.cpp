@@ -97,7 +97,7 @@ bool Translator::translate_special(const Item& item) {
         return false;
       }
       e_->mov(R15, x86::RCX);
-      current_->fragile_begin = offset16();
+      current_->borrow_from(offset16());
       e_->load(R14, HostMemory::context(offsetof(Context, interrupt_hint)));
       e_->movzx8(x86::RCX, HostMemory::at(R14));
       const usize quiet = e_->jrcxz();
