@@ -10,7 +10,9 @@ namespace nacre::app {
 
 void complain(const char* sentence) {
   // In one write, so that it stays in one piece beside the guest's output.
-  std::string line = std::string("nacre: ") + sentence + "\n";
+  // The return is for a terminal in raw mode.
+  const char* end = isatty(STDERR_FILENO) != 0 ? "\r\n" : "\n";
+  const std::string line = std::string("nacre: ") + sentence + end;
   host::write_all(STDERR_FILENO, {reinterpret_cast<const u8*>(line.data()), line.size()});
 }
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "app/machine_options.hpp"
+
 namespace nacre::app {
 namespace {
 
@@ -21,6 +23,10 @@ Result<Session::Outcome> Session::run() {
   while (!vm_.ended()) {
     wait();
     serve();
+    if (vm_.stuck() && !told_stuck_) {
+      told_stuck_ = true;
+      complain("The guest has halted with interrupts off; nothing will wake it.");
+    }
     if (limit_ns_ != 0 && clock_now() >= limit_ns_) end(Cause::TimeLimit);
   }
   outcome_.ending = vm_.join();

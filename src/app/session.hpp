@@ -59,6 +59,7 @@ class Session {
   std::vector<SerialClient*> clients_;
   u64 limit_ns_ = 0;  // CLOCK_MONOTONIC; 0: none
   double seconds_;
+  bool told_stuck_ = false;
   Outcome outcome_;
 };
 

@@ -236,6 +236,10 @@ void Vm::apply_signals(Processor& processor) {
 }
 
 void Vm::sleep(Processor& processor) {
+  const cpu::State& state = processor.vcpu->state();
+  if ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending && processors_.size() == 1 && !stuck_.exchange(true)) {
+    attention_.raise();
+  }
   u64 duration = kForever;
   {
     BoardGuard board(machine_);

@@ -49,6 +49,8 @@ class Vm {
   void stop() { environment_.end(Ending::Kind::Stopped); }
 
   [[nodiscard]] Attention& attention() { return attention_; }
+  // The guest has halted its only processor with interrupts off: nothing but a reset would wake it.
+  [[nodiscard]] bool stuck() const { return stuck_.load(); }
   [[nodiscard]] bool ended() const { return environment_.ended() != Ending::Kind::None; }
 
   // Output waiting at a serial port, in one piece; output_taken() gives back the room.
@@ -97,6 +99,7 @@ class Vm {
   std::vector<std::unique_ptr<Processor>> processors_;
   bool ram_is_zero_ = true;  // until the first load()
   std::atomic<u32> started_ = 0;
+  std::atomic<bool> stuck_ = false;
   Error failure_;  // written before the life ends with EngineFailure
 };
 
