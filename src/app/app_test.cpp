@@ -13,7 +13,9 @@
 namespace nacre::app {
 namespace {
 
-std::vector<u8> bytes_of(const std::string& text) { return {text.begin(), text.end()}; }
+std::vector<u8> bytes_of(const std::string& text) {
+  return {text.begin(), text.end()};
+}
 
 TEST(EscapeKeys, PassesEverythingButItsCommands) {
   EscapeKeys keys;
@@ -38,8 +40,9 @@ TEST(ExitStatus, DebugExitIsQemus) {
 
 // Nacre's own statuses are even, so that no debug exit can be taken for one.
 TEST(ExitStatus, OwnStatusesAreEven) {
-  for (const int status : {ExitStatus::power_off, ExitStatus::bad_input, ExitStatus::reset, ExitStatus::triple_fault,
-                           ExitStatus::engine_failure, ExitStatus::output_failed, ExitStatus::quit, ExitStatus::time_limit}) {
+  for (const int status :
+       {ExitStatus::power_off, ExitStatus::bad_input, ExitStatus::reset, ExitStatus::triple_fault,
+        ExitStatus::engine_failure, ExitStatus::output_failed, ExitStatus::quit, ExitStatus::time_limit}) {
     EXPECT_EQ(status % 2, 0);
   }
 }
@@ -76,8 +79,10 @@ TEST(RunChannel, TakesFramesApartHoweverTheyAreCut) {
   for (usize piece = 1; piece < 12; ++piece) {
     Pipe out, error;
     RunChannel channel(-1, out.writer.number(), error.writer.number());
-    const auto frames = bytes_of(std::string("r\0\0o\5\0hello"
-                                             "e\3\0errq\1\0?o\0\0x\2\0\0\7", 29));
+    const auto frames =
+        bytes_of(std::string("r\0\0o\5\0hello"
+                             "e\3\0errq\1\0?o\0\0x\2\0\0\7",
+                             29));
     for (usize at = 0; at < frames.size(); at += piece) {
       const auto part = std::span(frames).subspan(at, std::min(piece, frames.size() - at));
       EXPECT_EQ(channel.output(part), part.size());

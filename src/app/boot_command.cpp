@@ -40,7 +40,8 @@ struct ModuleFile {
 };
 
 Result<host::FileBytes> read_part(const std::string& path, const char* what, u64 memory) {
-  return host::FileBytes::read(path.c_str(), what, memory, "the guest's memory", "; give it more with --memory");
+  return host::FileBytes::read(path.c_str(), what, memory, "the guest's memory",
+                               "; give it more with --memory");
 }
 
 Result<std::vector<ModuleFile>> read_modules(const std::vector<std::string>& texts, u64 memory) {
@@ -66,7 +67,9 @@ Result<SerialPlace> serial_place(const std::string& text) {
     place.file = TRY(host::open_for_writing(text.c_str() + 5));
     place.out = place.file.number();
   } else if (text != "none") {
-    return Error("--serial does not take \"").append(text.c_str()).append("\"; it takes stdio, file:PATH or none.");
+    return Error("--serial does not take \"")
+        .append(text.c_str())
+        .append("\"; it takes stdio, file:PATH or none.");
   }
   return place;
 }
@@ -77,24 +80,33 @@ int status_of(const Session::Outcome& outcome, const Console& console) {
     case Cause::TimeLimit:
       complain("The time limit is over; the guest was stopped.");
       return ExitStatus::time_limit;
-    case Cause::User: return ExitStatus::quit;
-    case Cause::Signal: die_by(outcome.signal);
+    case Cause::User:
+      return ExitStatus::quit;
+    case Cause::Signal:
+      die_by(outcome.signal);
     case Cause::Output:
       if (!console.stream().reader_gone()) complain("Cannot write the guest's output.");
       return ExitStatus::output_failed;
-    case Cause::Guest: break;
+    case Cause::Guest:
+      break;
   }
   using Kind = vm::Ending::Kind;
   switch (outcome.ending.kind) {
     case Kind::None:
     case Kind::Stopped:
-    case Kind::PowerOff: return ExitStatus::power_off;
-    case Kind::Reset: return ExitStatus::reset;
-    case Kind::DebugExit: return debug_exit_status(outcome.ending.code);
+    case Kind::PowerOff:
+      return ExitStatus::power_off;
+    case Kind::Reset:
+      return ExitStatus::reset;
+    case Kind::DebugExit:
+      return debug_exit_status(outcome.ending.code);
     case Kind::TripleFault:
-      complain("The guest's processor has shut down: a fault while it handled a double fault (triple fault).");
+      complain(
+          "The guest's processor has shut down: a fault while it handled a double fault (triple fault).");
       return ExitStatus::triple_fault;
-    case Kind::EngineFailure: complain(outcome.ending.error); return ExitStatus::engine_failure;
+    case Kind::EngineFailure:
+      complain(outcome.ending.error);
+      return ExitStatus::engine_failure;
   }
   return ExitStatus::engine_failure;
 }
@@ -102,17 +114,24 @@ int status_of(const Session::Outcome& outcome, const Console& console) {
 }  // namespace
 
 BootCommand::BootCommand(CLI::App& app)
-    : command_(app.add_subcommand("boot", "Boot a kernel: Linux (bzImage, vmlinux), PVH ELF or multiboot 1")) {
+    : command_(
+          app.add_subcommand("boot", "Boot a kernel: Linux (bzImage, vmlinux), PVH ELF or multiboot 1")) {
   command_->footer(kFooter);
   command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")
-      ->required()->type_name("FILE");
+      ->required()
+      ->type_name("FILE");
   command_->add_option("--initrd", initrd_, "Initial RAM disk")->type_name("FILE");
   command_->add_option("--append", append_, "Kernel command line")->type_name("TEXT");
-  command_->add_option("--module", modules_, "Multiboot module: a file and its command line; may be given again")
-      ->type_name("'FILE ARGS'")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--module", modules_, "Multiboot module: a file and its command line; may be given again")
+      ->type_name("'FILE ARGS'")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_->add_option("--serial", serial_, "Where COM1 goes: stdio, file:PATH (output only) or none")
-      ->type_name("PLACE")->capture_default_str();
-  command_->add_flag("--debug-exit", debug_exit_, "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
+      ->type_name("PLACE")
+      ->capture_default_str();
+  command_->add_flag("--debug-exit", debug_exit_,
+                     "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
   machine_.add_to(*command_);
 }
 
@@ -150,7 +169,8 @@ Result<int> BootCommand::try_run(const host::ClockPair& early) {
   Session session(*vm, signals, {console.get()}, machine_.timeout);
   const auto outcome = TRY(session.run());
   console->close();
-  if (config.trace_topics != 0 && outcome.ending.kind != vm::Ending::Kind::PowerOff) vm->trace().dump(vm->state(0));
+  if (config.trace_topics != 0 && outcome.ending.kind != vm::Ending::Kind::PowerOff)
+    vm->trace().dump(vm->state(0));
   return status_of(outcome, *console);
 }
 

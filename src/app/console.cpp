@@ -29,7 +29,9 @@ usize Console::output(std::span<const u8> bytes) {
   return written;
 }
 
-void Console::input_taken(usize count) { pending_.erase(pending_.begin(), pending_.begin() + static_cast<long>(count)); }
+void Console::input_taken(usize count) {
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<long>(count));
+}
 
 // The order of entries: input if it is read at all, then output while it is stalled.
 void Console::wait_for(std::vector<pollfd>& entries) {
@@ -59,9 +61,14 @@ void Console::typed(u8 byte) {
     return;
   }
   switch (keys_.take(byte, pending_)) {
-    case KeyCommand::None: break;
-    case KeyCommand::Quit: quit_ = true; break;
-    case KeyCommand::PowerButton: power_button_ = true; break;
+    case KeyCommand::None:
+      break;
+    case KeyCommand::Quit:
+      quit_ = true;
+      break;
+    case KeyCommand::PowerButton:
+      power_button_ = true;
+      break;
     case KeyCommand::Help:
       host::write_all(STDERR_FILENO, {reinterpret_cast<const u8*>(kKeyHelp), strlen(kKeyHelp)});
       break;

@@ -12,8 +12,8 @@ namespace nacre::app {
 
 class Console final : public SerialClient {
  public:
-  // Reads `in` (-1: nothing to read) and writes `out` (-1: thrown away). When both are a terminal it becomes raw
-  // and Ctrl-A commands are understood; otherwise every byte goes through as it is, and the end of the
+  // Reads `in` (-1: nothing to read) and writes `out` (-1: thrown away). When both are a terminal it becomes
+  // raw and Ctrl-A commands are understood; otherwise every byte goes through as it is, and the end of the
   // input means nothing to the guest.
   static Result<std::unique_ptr<Console>> create(int in, int out);
 

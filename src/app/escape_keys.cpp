@@ -13,11 +13,20 @@ KeyCommand EscapeKeys::take(u8 byte, std::vector<u8>& guest) {
   }
   escaped_ = false;
   switch (byte) {
-    case 'x': case 'X': case 'q': return KeyCommand::Quit;
-    case 'h': case '?': return KeyCommand::Help;
-    case 'p': return KeyCommand::PowerButton;
-    case kEscape: guest.push_back(byte); return KeyCommand::None;
-    default: return KeyCommand::None;  // an unknown key is dropped, as a mistyped command should be
+    case 'x':
+    case 'X':
+    case 'q':
+      return KeyCommand::Quit;
+    case 'h':
+    case '?':
+      return KeyCommand::Help;
+    case 'p':
+      return KeyCommand::PowerButton;
+    case kEscape:
+      guest.push_back(byte);
+      return KeyCommand::None;
+    default:
+      return KeyCommand::None;  // an unknown key is dropped, as a mistyped command should be
   }
 }
 

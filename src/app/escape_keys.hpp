@@ -1,5 +1,5 @@
-// EscapeKeys: finds the user's commands to Nacre in what is typed on a raw terminal: Ctrl-A and a key. Pure; any
-// thread.
+// EscapeKeys: finds the user's commands to Nacre in what is typed on a raw terminal: Ctrl-A and a key. Pure;
+// any thread.
 #pragma once
 
 #include <vector>

@@ -1,5 +1,5 @@
-// What `nacre boot` tells by its exit status. Statuses of Nacre's own are even, as those of a guest's debug exit
-// are odd (QEMU's isa-debug-exit: (value << 1) | 1), so the two cannot be mistaken for each other.
+// What `nacre boot` tells by its exit status. Statuses of Nacre's own are even, as those of a guest's debug
+// exit are odd (QEMU's isa-debug-exit: (value << 1) | 1), so the two cannot be mistaken for each other.
 #pragma once
 
 #include "vm/ending.hpp"
@@ -25,6 +25,8 @@ struct RunStatus {
   static constexpr int not_found = 127;
 };
 
-constexpr int debug_exit_status(u32 value) { return static_cast<int>((value << 1 | 1) & 0xff); }
+constexpr int debug_exit_status(u32 value) {
+  return static_cast<int>((value << 1 | 1) & 0xff);
+}
 
 }  // namespace nacre::app

@@ -24,8 +24,12 @@ namespace {
 
 constexpr u64 kMostFile = 4 * kGiB - 1;  // of the archive format
 
-std::span<const std::byte> as_bytes(std::span<const u8> bytes) { return std::as_bytes(bytes); }
-std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text.data(), text.size())); }
+std::span<const std::byte> as_bytes(std::span<const u8> bytes) {
+  return std::as_bytes(bytes);
+}
+std::span<const std::byte> as_bytes(const std::string& text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
 
 // The cached one, or the system's when it is static.
 Result<std::string> find_busybox() {
@@ -33,7 +37,9 @@ Result<std::string> find_busybox() {
   for (const std::string& path : {cached, std::string("/bin/busybox"), std::string("/usr/bin/busybox")}) {
     if (access(path.c_str(), X_OK) == 0) return path;
   }
-  return Error{"There is no BusyBox for the guest: run scripts/fetch-guest of the Nacre source, or install busybox-static."};
+  return Error{
+      "There is no BusyBox for the guest: run scripts/fetch-guest of the Nacre source, or install "
+      "busybox-static."};
 }
 
 // What `busybox --list-full` prints.
@@ -54,10 +60,12 @@ Result<std::string> applets_of(const std::string& busybox) {
   writer = host::UniqueFd();
   std::string text;
   char buffer[4096];
-  for (ssize_t got = 0; (got = read(reader.number(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<usize>(got));
+  for (ssize_t got = 0; (got = read(reader.number(), buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<usize>(got));
   int status = 0;
   waitpid(process, &status, 0);
-  if (status != 0 || text.empty()) return Error(busybox.c_str()).append(" does not work: it cannot list its applets.");
+  if (status != 0 || text.empty())
+    return Error(busybox.c_str()).append(" does not work: it cannot list its applets.");
   return text;
 }
 
@@ -69,11 +77,15 @@ std::string zero_ended(const std::vector<std::string>& words) {
 
 Status add_file(guest::CpioWriter& archive, const AddedFile& added) {
   struct stat status = {};
-  if (stat(added.host_path.c_str(), &status) != 0) return host::errno_error("Cannot read", added.host_path.c_str());
+  if (stat(added.host_path.c_str(), &status) != 0)
+    return host::errno_error("Cannot read", added.host_path.c_str());
   const auto file = host::FileBytes::read(added.host_path.c_str(), "file", kMostFile, "an archive's most");
   if (!file) return file.error();
   if (archive.file(added.guest_path, status.st_mode & 07777, as_bytes(file.value().bytes()))) return {};
-  return Error("Cannot put ").append(added.host_path.c_str()).append(" at ").append(added.guest_path.c_str())
+  return Error("Cannot put ")
+      .append(added.host_path.c_str())
+      .append(" at ")
+      .append(added.guest_path.c_str())
       .append(" in the guest: the place is taken.");
 }
 
@@ -83,13 +95,15 @@ Result<std::string> cached_file(const char* name) {
   const char* cache = getenv("XDG_CACHE_HOME");
   if (cache != nullptr && *cache == '/') return std::string(cache) + "/nacre/" + name;
   const char* home = getenv("HOME");
-  if (home == nullptr || *home == 0) return Error{"HOME is not set, so there is no place to look for the guest."};
+  if (home == nullptr || *home == 0)
+    return Error{"HOME is not set, so there is no place to look for the guest."};
   return std::string(home) + "/.cache/nacre/" + name;
 }
 
 Result<AddedFile> parse_added_file(const std::string& text) {
   const usize colon = text.rfind(':');
-  AddedFile added = colon == std::string::npos ? AddedFile{text, text} : AddedFile{text.substr(0, colon), text.substr(colon + 1)};
+  AddedFile added = colon == std::string::npos ? AddedFile{text, text}
+                                               : AddedFile{text.substr(0, colon), text.substr(colon + 1)};
   if (added.host_path.empty() || !added.guest_path.starts_with('/')) {
     return Error("\"").append(text.c_str()).append("\" is not what --add takes: HOST-PATH:/GUEST/PATH.");
   }

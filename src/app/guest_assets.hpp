@@ -1,4 +1,5 @@
-// The guest of `nacre run`: where its kernel and BusyBox are, and its first root file system, built in memory.
+// The guest of `nacre run`: where its kernel and BusyBox are, and its first root file system, built in
+// memory.
 #pragma once
 
 #include <string>

@@ -52,7 +52,8 @@ void print_models() {
 }  // namespace
 
 InfoCommand::InfoCommand(CLI::App& app)
-    : command_(app.add_subcommand("info", "Show which engine this machine gets and why, CPU models, and versions")) {}
+    : command_(app.add_subcommand("info",
+                                  "Show which engine this machine gets and why, CPU models, and versions")) {}
 
 int InfoCommand::run(const host::ClockPair& early) {
   utsname host = {};
@@ -60,7 +61,9 @@ int InfoCommand::run(const host::ClockPair& early) {
   const engine::Choice choice = engine::choose();
   std::printf("nacre            %s\n", kVersion);
   std::printf("engine           %s: %s\n", engine::name_of(choice.kind), choice.reason);
-  std::printf("virtualization   %s; %s\n", hardware_virtualization() ? "the processor has it (VMX or SVM)" : "the processor shows neither VMX nor SVM",
+  std::printf("virtualization   %s; %s\n",
+              hardware_virtualization() ? "the processor has it (VMX or SVM)"
+                                        : "the processor shows neither VMX nor SVM",
               kvm_state());
   print_brand();
   std::printf("TSC              %.3f MHz\n", static_cast<double>(host::tsc_frequency(early)) / 1e6);

@@ -16,11 +16,13 @@ Status load_kernel(vm::Vm& vm, const std::string& path, u64 most, board::boot::R
     request.unpacked = unpacked.vmlinux();
     if (vm.load(request).ok()) return {};
   }
-  const auto kernel =
-      TRY(host::FileBytes::read(path.c_str(), "kernel", most, "the guest's memory", "; give it more with --memory"));
+  const auto kernel = TRY(host::FileBytes::read(path.c_str(), "kernel", most, "the guest's memory",
+                                                "; give it more with --memory"));
   // The one that did not do just now would not do again.
-  if (!unpacked) unpacked = unpack::unpack_kernel(kernel.bytes(), path.c_str(), folder);
-  else unpacked = {};
+  if (!unpacked)
+    unpacked = unpack::unpack_kernel(kernel.bytes(), path.c_str(), folder);
+  else
+    unpacked = {};
   request.kernel = kernel.bytes();
   request.unpacked = unpacked.vmlinux();
   return vm.load(request);

@@ -17,16 +17,29 @@ void complain(const char* sentence) {
 }
 
 void MachineOptions::add_to(CLI::App& command) {
-  command.add_option("--memory", memory, "Guest memory, as 512M or 2G")->type_name("SIZE")->capture_default_str();
-  command.add_option("--engine", engine, "What runs guest instructions: soft (translator), interp (reference interpreter: "
-                     "slow), or auto, which takes the fastest that this machine can run")
-      ->type_name("ENGINE")->capture_default_str();
-  command.add_option("--cpu", cpu, "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has")
-      ->type_name("MODEL")->capture_default_str();
-  command.add_option("--timeout", timeout, "Stop the guest after this many seconds (fractions are fine); exit status 124")
+  command.add_option("--memory", memory, "Guest memory, as 512M or 2G")
+      ->type_name("SIZE")
+      ->capture_default_str();
+  command
+      .add_option("--engine", engine,
+                  "What runs guest instructions: soft (translator), interp (reference interpreter: "
+                  "slow), or auto, which takes the fastest that this machine can run")
+      ->type_name("ENGINE")
+      ->capture_default_str();
+  command
+      .add_option(
+          "--cpu", cpu,
+          "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has")
+      ->type_name("MODEL")
+      ->capture_default_str();
+  command
+      .add_option("--timeout", timeout,
+                  "Stop the guest after this many seconds (fractions are fine); exit status 124")
       ->type_name("SECONDS");
-  command.add_option("--log", log, "Trace to stderr: any of exec, event, port, mmio, msr, unknown, last, all, with commas "
-                     "between (exec and last: interp only)")
+  command
+      .add_option("--log", log,
+                  "Trace to stderr: any of exec, event, port, mmio, msr, unknown, last, all, with commas "
+                  "between (exec and last: interp only)")
       ->type_name("TOPICS");
   command.add_option("--log-file", log_file, "Trace to this file instead of stderr")->type_name("FILE");
   command.add_flag("-v,--verbose", verbose, "Say what is chosen and why");
@@ -47,14 +60,20 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   const engine::Choice choice = TRY(engine_named(engine));
   config.engine = choice.kind;
   if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {
-    return Error("There is no CPU model \"").append(cpu.c_str()).append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
+    return Error("There is no CPU model \"")
+        .append(cpu.c_str())
+        .append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
   }
-  if (!std::isfinite(timeout) || timeout < 0 || timeout > 1e9) return Error{"--timeout wants seconds, as 30 or 0.5."};
+  if (!std::isfinite(timeout) || timeout < 0 || timeout > 1e9)
+    return Error{"--timeout wants seconds, as 30 or 0.5."};
   if (!log.empty()) {
     config.trace_topics = vm::trace_topics(log.c_str());
     if (config.trace_topics == 0) {
-      return Error("\"").append(log.c_str()).append("\" is not what --log takes: exec, event, port, mmio, msr, unknown, "
-                                                    "last or all, with commas between.");
+      return Error("\"")
+          .append(log.c_str())
+          .append(
+              "\" is not what --log takes: exec, event, port, mmio, msr, unknown, "
+              "last or all, with commas between.");
     }
   }
   if (!log_file.empty()) {

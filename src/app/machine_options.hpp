@@ -29,6 +29,8 @@ Result<engine::Choice> engine_named(const std::string& name);
 
 // "nacre: <sentence>" on stderr.
 void complain(const char* sentence);
-inline void complain(const Error& error) { complain(error.message()); }
+inline void complain(const Error& error) {
+  complain(error.message());
+}
 
 }  // namespace nacre::app

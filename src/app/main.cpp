@@ -34,7 +34,8 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.get_formatter()->column_width(26);
   app.failure_message([](const CLI::App* parsed, const CLI::Error& error) {
-    const std::string command = parsed->get_subcommands().empty() ? "" : " " + parsed->get_subcommands().front()->get_name();
+    const std::string command =
+        parsed->get_subcommands().empty() ? "" : " " + parsed->get_subcommands().front()->get_name();
     return std::string("nacre: ") + error.what() + "; see nacre" + command + " --help.\n";
   });
   nacre::app::RunCommand run(app);

@@ -8,7 +8,9 @@
 
 namespace nacre::app {
 
-bool OutputStream::reader_gone() const { return error_ == EPIPE; }
+bool OutputStream::reader_gone() const {
+  return error_ == EPIPE;
+}
 
 usize OutputStream::write_some(std::span<const u8> bytes) {
   if (file_ < 0 || failed()) return bytes.size();

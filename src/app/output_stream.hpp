@@ -20,7 +20,8 @@ class OutputStream {
   // A broken pipe is silence, as for any program in a pipeline.
   [[nodiscard]] bool reader_gone() const;
 
-  // Writes what can be written now of `bytes` and returns how much that was. After a failure all is thrown away.
+  // Writes what can be written now of `bytes` and returns how much that was. After a failure all is thrown
+  // away.
   usize write_some(std::span<const u8> bytes);
   // For poll(2) while something could not be written.
   [[nodiscard]] pollfd wait_entry() const { return {file_, POLLOUT, 0}; }

@@ -55,7 +55,8 @@ void RunChannel::take_small(std::span<const u8> bytes) {
       break;
     case Frame::Credit:
       if (bytes.size() == 4) {
-        const u32 gone = static_cast<u32>(bytes[0] | bytes[1] << 8 | bytes[2] << 16) | static_cast<u32>(bytes[3]) << 24;
+        const u32 gone =
+            static_cast<u32>(bytes[0] | bytes[1] << 8 | bytes[2] << 16) | static_cast<u32>(bytes[3]) << 24;
         credit_ += std::min(gone, channel::kWindow - credit_);
       }
       break;
@@ -66,11 +67,14 @@ void RunChannel::take_small(std::span<const u8> bytes) {
         finished_ = true;
       }
       break;
-    default: break;
+    default:
+      break;
   }
 }
 
-void RunChannel::input_taken(usize count) { pending_.erase(pending_.begin(), pending_.begin() + static_cast<long>(count)); }
+void RunChannel::input_taken(usize count) {
+  pending_.erase(pending_.begin(), pending_.begin() + static_cast<long>(count));
+}
 
 void RunChannel::send(Frame type, std::span<const u8> payload) {
   pending_.push_back(static_cast<u8>(type));
@@ -115,9 +119,12 @@ bool RunChannel::signal(int number) {
 
 int RunChannel::status() const {
   switch (kind_) {
-    case channel::ExitKind::Exited: return code_;
-    case channel::ExitKind::Killed: return 128 + (code_ & 0x7f);
-    case channel::ExitKind::NotStarted: break;
+    case channel::ExitKind::Exited:
+      return code_;
+    case channel::ExitKind::Killed:
+      return 128 + (code_ & 0x7f);
+    case channel::ExitKind::NotStarted:
+      break;
   }
   return RunStatus::nacre_failed;
 }

@@ -1,5 +1,5 @@
-// RunChannel: the host's end of the channel of `nacre run`: the command's standard streams, its signals and its
-// status, on the second serial port. docs/adr/0004-run-channel.md. On the I/O thread.
+// RunChannel: the host's end of the channel of `nacre run`: the command's standard streams, its signals and
+// its status, on the second serial port. docs/adr/0004-run-channel.md. On the I/O thread.
 #pragma once
 
 #include <vector>

@@ -16,7 +16,8 @@
 namespace nacre::app {
 namespace {
 
-constexpr const char* kFooter = R"(Without COMMAND: a shell in the guest, on your terminal; leave it with "exit" or Ctrl-A x. The guest is
+constexpr const char* kFooter =
+    R"(Without COMMAND: a shell in the guest, on your terminal; leave it with "exit" or Ctrl-A x. The guest is
 made anew each time and forgotten when it ends.
 
 With COMMAND: it runs in the guest with your standard input, output and error kept apart, and its exit
@@ -73,10 +74,18 @@ int report(const Session::Outcome& outcome, const HiddenConsole* console) {
   if (outcome.cause == Cause::Signal) die_by(outcome.signal);
   if (console != nullptr) console->show();
   switch (outcome.ending.kind) {
-    case Kind::TripleFault: complain("The guest's processor has shut down (triple fault)."); break;
-    case Kind::EngineFailure: complain(outcome.ending.error); break;
-    case Kind::Reset: complain("The guest has reset itself."); break;
-    default: complain("The guest ended before the command did."); break;
+    case Kind::TripleFault:
+      complain("The guest's processor has shut down (triple fault).");
+      break;
+    case Kind::EngineFailure:
+      complain(outcome.ending.error);
+      break;
+    case Kind::Reset:
+      complain("The guest has reset itself.");
+      break;
+    default:
+      complain("The guest ended before the command did.");
+      break;
   }
   return RunStatus::nacre_failed;
 }
@@ -87,11 +96,15 @@ RunCommand::RunCommand(CLI::App& app)
     : command_(app.add_subcommand("run", "Run a command, or a shell, in a small Linux guest")) {
   command_->footer(kFooter);
   command_->add_option("COMMAND", words_, "The command and its arguments, after --")
-      ->type_name("")->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command_->add_option("--kernel", kernel_, "Linux kernel to use instead of the cached Debian one")->type_name("FILE");
+      ->type_name("")
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_->add_option("--kernel", kernel_, "Linux kernel to use instead of the cached Debian one")
+      ->type_name("FILE");
   command_->add_option("--append", append_, "More for the kernel's command line")->type_name("TEXT");
   command_->add_option("--add", added_, "Put a file of the host into the guest; may be given again")
-      ->type_name("HOST:GUEST")->expected(1)->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+      ->type_name("HOST:GUEST")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_->add_flag("-n,--no-input", no_input_, "Give the command an empty standard input");
   machine_.add_to(*command_);
 }
@@ -106,7 +119,8 @@ int RunCommand::run(const host::ClockPair& early) {
 Result<GuestContent> RunCommand::content() const {
   GuestContent content;
   content.command = words_;
-  content.environment = {"HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "USER=root", "LOGNAME=root"};
+  content.environment = {"HOME=/root", "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                         "USER=root", "LOGNAME=root"};
   for (const char* name : {"TERM", "LANG", "TZ"}) {
     if (const char* value = getenv(name)) content.environment.push_back(std::string(name) + "=" + value);
   }
@@ -118,9 +132,11 @@ std::string RunCommand::command_line() const {
   std::string text = "console=ttyS0 quiet";
   if (words_.empty()) {
     const host::TerminalSize size = host::terminal_size(STDOUT_FILENO);
-    if (size.rows != 0) text += " nacre.size=" + std::to_string(size.rows) + "x" + std::to_string(size.columns);
+    if (size.rows != 0)
+      text += " nacre.size=" + std::to_string(size.rows) + "x" + std::to_string(size.columns);
     const char* kind = getenv("TERM");
-    if (kind != nullptr && std::string_view(kind).find_first_of(" \"") == std::string_view::npos) text += std::string(" nacre.term=") + kind;
+    if (kind != nullptr && std::string_view(kind).find_first_of(" \"") == std::string_view::npos)
+      text += std::string(" nacre.term=") + kind;
   } else {
     text += std::string(" panic=-1 rdinit=") + channel::kAgentPath;
   }
@@ -131,7 +147,8 @@ Result<std::string> RunCommand::kernel_path() const {
   if (!kernel_.empty()) return kernel_;
   auto path = TRY(cached_file("vmlinuz-cloud"));
   if (access(path.c_str(), R_OK) == 0) return path;
-  return Error("There is no guest kernel at ").append(path.c_str())
+  return Error("There is no guest kernel at ")
+      .append(path.c_str())
       .append(" yet: run scripts/fetch-guest of the Nacre source, or give one with --kernel.");
 }
 
@@ -163,7 +180,8 @@ Result<int> RunCommand::run_shell(vm::Vm& vm, const SignalEvents& signals) {
   console->close();
   if (outcome.cause == Session::Cause::User) return ExitStatus::quit;
   if (outcome.cause == Session::Cause::Output) return ExitStatus::output_failed;
-  if (outcome.cause == Session::Cause::Guest && outcome.ending.kind == vm::Ending::Kind::PowerOff) return ExitStatus::power_off;
+  if (outcome.cause == Session::Cause::Guest && outcome.ending.kind == vm::Ending::Kind::PowerOff)
+    return ExitStatus::power_off;
   return report(outcome, nullptr);
 }
 

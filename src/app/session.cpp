@@ -7,7 +7,9 @@
 namespace nacre::app {
 namespace {
 
-u64 clock_now() { return host::ClockPair::read().monotonic_ns; }
+u64 clock_now() {
+  return host::ClockPair::read().monotonic_ns;
+}
 
 // After the guest has ended, a reader that does not read may hold us up for so long.
 constexpr u64 kDrainNs = 5'000'000'000;
@@ -52,7 +54,8 @@ int Session::wait_milliseconds() const {
 }
 
 void Session::wait() {
-  std::vector<pollfd> entries = {{vm_.attention().descriptor(), POLLIN, 0}, {signals_.descriptor(), POLLIN, 0}};
+  std::vector<pollfd> entries = {{vm_.attention().descriptor(), POLLIN, 0},
+                                 {signals_.descriptor(), POLLIN, 0}};
   std::vector<usize> starts;
   for (SerialClient* client : clients_) {
     starts.push_back(entries.size());
@@ -69,7 +72,8 @@ void Session::wait() {
 
 void Session::handle_signals() {
   while (const int signal = signals_.next()) {
-    const bool taken = std::any_of(clients_.begin(), clients_.end(), [signal](SerialClient* client) { return client->signal(signal); });
+    const bool taken = std::any_of(clients_.begin(), clients_.end(),
+                                   [signal](SerialClient* client) { return client->signal(signal); });
     if (!taken && signal != SIGWINCH) end(Cause::Signal, signal);
   }
 }

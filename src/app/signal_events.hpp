@@ -1,5 +1,5 @@
-// SignalEvents: SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGWINCH as a descriptor for the I/O loop. Made before any
-// other thread, as threads inherit the mask.
+// SignalEvents: SIGINT, SIGTERM, SIGHUP, SIGQUIT and SIGWINCH as a descriptor for the I/O loop. Made before
+// any other thread, as threads inherit the mask.
 #pragma once
 
 #include <signal.h>

@@ -14,7 +14,8 @@ class Model;
 namespace nacre::engine {
 
 // Told of what is worth tracing inside the processor; null when nobody asked. Called on the vCPU's
-// thread, possibly while vector registers hold the guest's values: implementations use general registers only.
+// thread, possibly while vector registers hold the guest's values: implementations use general registers
+// only.
 class Tracer {
  public:
   // Before the instruction at state.rip; only when --log exec was given (interp only).
@@ -39,7 +40,7 @@ struct EngineContext {
   // While it reads false, platform.interrupt_pending() would too. Null: not offered.
   const std::atomic<bool>* interrupt_hint = nullptr;
   bool native_tsc = false;  // platform.tsc() is the host's RDTSC
-  int ram_file = -1;  // the memfd behind RAM, for engines that map it a second time
+  int ram_file = -1;        // the memfd behind RAM, for engines that map it a second time
 };
 
 }  // namespace nacre::engine

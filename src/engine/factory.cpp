@@ -7,7 +7,9 @@
 
 namespace nacre::engine {
 
-const char* name_of(Kind kind) { return kind == Kind::Soft ? "soft" : "interp"; }
+const char* name_of(Kind kind) {
+  return kind == Kind::Soft ? "soft" : "interp";
+}
 
 std::optional<Kind> kind_of(std::string_view name) {
   if (name == "interp") return Kind::Interp;
@@ -19,7 +21,9 @@ std::optional<Kind> kind_of(std::string_view name) {
 
 Choice choose() {
 #ifdef NACRE_HAS_SOFT
-  return {Kind::Soft, "the engine for hardware virtualization (kvm) is not in this version, and the translator runs everywhere"};
+  return {Kind::Soft,
+          "the engine for hardware virtualization (kvm) is not in this version, and the translator runs "
+          "everywhere"};
 #else
   return {Kind::Interp, "this build has no other engine"};
 #endif

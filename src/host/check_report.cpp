@@ -23,7 +23,8 @@ void say(const char* text) {
   char digits[12];
   char* at = digits + sizeof digits - 1;
   *at = 0;
-  for (unsigned left = static_cast<unsigned>(line); left != 0; left /= 10) *--at = static_cast<char>('0' + left % 10);
+  for (unsigned left = static_cast<unsigned>(line); left != 0; left /= 10)
+    *--at = static_cast<char>('0' + left % 10);
   say("nacre: internal error: ");
   say(file);
   say(":");
@@ -36,6 +37,8 @@ void say(const char* text) {
 
 }  // namespace
 
-void report_failed_checks() { set_check_handler(&report); }
+void report_failed_checks() {
+  set_check_handler(&report);
+}
 
 }  // namespace nacre::host

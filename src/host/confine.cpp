@@ -28,12 +28,15 @@ namespace {
 
 // Both roles. None of these reaches a file, a socket, a process or a privilege that is not held already.
 constexpr long kCommon[] = {
-    SYS_read, SYS_write, SYS_close, SYS_futex, SYS_munmap, SYS_madvise, SYS_brk, SYS_mremap,
-    SYS_rt_sigreturn, SYS_rt_sigprocmask, SYS_rt_sigaction, SYS_sigaltstack, SYS_tgkill, SYS_gettid, SYS_getpid,
-    SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep, SYS_gettimeofday,
-    SYS_getrandom, SYS_sched_yield, SYS_restart_syscall, SYS_exit, SYS_exit_group,
+    SYS_read,          SYS_write,        SYS_close,         SYS_futex,           SYS_munmap,
+    SYS_madvise,       SYS_brk,          SYS_mremap,        SYS_rt_sigreturn,    SYS_rt_sigprocmask,
+    SYS_rt_sigaction,  SYS_sigaltstack,  SYS_tgkill,        SYS_gettid,          SYS_getpid,
+    SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,
+    SYS_gettimeofday,  SYS_getrandom,    SYS_sched_yield,   SYS_restart_syscall, SYS_exit,
+    SYS_exit_group,
 };
-constexpr long kInputOutput[] = {SYS_poll, SYS_ppoll, SYS_fsync, SYS_ftruncate, SYS_fstat, SYS_newfstatat, SYS_lseek};
+constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftruncate,
+                                 SYS_fstat, SYS_newfstatat, SYS_lseek};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
@@ -57,7 +60,8 @@ class Filter {
   Status install() {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return errno_error("Cannot give up privileges");
     const sock_fprog program = {static_cast<unsigned short>(code_.size()), code_.data()};
-    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0) return errno_error("Cannot install the system call filter");
+    if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) != 0)
+      return errno_error("Cannot install the system call filter");
     return {};
   }
 
@@ -74,7 +78,9 @@ class Filter {
     add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 1);
     add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   }
-  static constexpr usize argument(unsigned i) { return offsetof(seccomp_data, args) + 8 * usize{i}; }  // its low half
+  static constexpr usize argument(unsigned i) {
+    return offsetof(seccomp_data, args) + 8 * usize{i};
+  }  // its low half
 
   // Allowed when none of `bits` is set in argument `i`. Else on to the end, with the number loaded again.
   void allow_without_bits(long call, unsigned i, u32 bits) {

@@ -1,6 +1,6 @@
-// Seccomp: what system calls a thread may still make once guest code runs. docs/adr/0005-system-call-filters.md.
-// A call that is not on the role's list ends the process by SIGSYS, after the terminal was put back and with a
-// line that names it. There is no way back.
+// Seccomp: what system calls a thread may still make once guest code runs.
+// docs/adr/0005-system-call-filters.md. A call that is not on the role's list ends the process by SIGSYS,
+// after the terminal was put back and with a line that names it. There is no way back.
 #pragma once
 
 #include "base/result.hpp"
@@ -13,8 +13,8 @@ enum class ThreadRole : u8 {
   InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
 };
 
-// For the calling thread and what it starts. Does nothing under AddressSanitizer, whose runtime makes calls of
-// its own.
+// For the calling thread and what it starts. Does nothing under AddressSanitizer, whose runtime makes calls
+// of its own.
 Status confine(ThreadRole role);
 
 }  // namespace nacre::host

@@ -37,7 +37,8 @@ TEST_P(ConfineDeathTest, ASocketEndsTheProcess) {
 
 TEST_P(ConfineDeathTest, NewExecutableMemoryEndsTheProcess) {
   const auto act = [] {
-    if (confine(GetParam()).ok()) mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (confine(GetParam()).ok())
+      mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   };
   EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call");
 }
@@ -52,7 +53,8 @@ TEST_P(ConfineDeathTest, WhatAGuestNeedsGoesOn) {
   EXPECT_EXIT(act(), testing::ExitedWithCode(7), "on");
 }
 
-INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest, testing::Values(ThreadRole::Processor, ThreadRole::InputOutput));
+INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest,
+                         testing::Values(ThreadRole::Processor, ThreadRole::InputOutput));
 
 #endif
 

@@ -12,6 +12,8 @@ Error error_with_number(int number, const char* what, const char* subject) {
   return error.append(": ").append(description != nullptr ? description : "unknown error").append(".");
 }
 
-Error errno_error(const char* what, const char* subject) { return error_with_number(errno, what, subject); }
+Error errno_error(const char* what, const char* subject) {
+  return error_with_number(errno, what, subject);
+}
 
 }  // namespace nacre::host

@@ -11,18 +11,29 @@ namespace nacre::host {
 namespace {
 
 Error too_large(const char* path, const char* what, u64 most, const char* limit, const char* advice) {
-  return Error("The ").append(what).append(" ").append(path).append(" is larger than ").append(limit).append(" (")
-      .append_number(most / kMiB).append(" MiB)").append(advice).append(".");
+  return Error("The ")
+      .append(what)
+      .append(" ")
+      .append(path)
+      .append(" is larger than ")
+      .append(limit)
+      .append(" (")
+      .append_number(most / kMiB)
+      .append(" MiB)")
+      .append(advice)
+      .append(".");
 }
 
 }  // namespace
 
 // Read, not mapped: a mapped file that somebody shortens meanwhile is a SIGBUS in the middle of a copy.
-Result<FileBytes> FileBytes::read(const char* path, const char* what, u64 most, const char* limit, const char* advice) {
+Result<FileBytes> FileBytes::read(const char* path, const char* what, u64 most, const char* limit,
+                                  const char* advice) {
   const auto file = TRY(open_for_reading(path));
   struct stat status = {};
   if (fstat(file.number(), &status) != 0) return errno_error("Cannot read", path);
-  if (S_ISREG(status.st_mode) && static_cast<u64>(status.st_size) > most) return too_large(path, what, most, limit, advice);
+  if (S_ISREG(status.st_mode) && static_cast<u64>(status.st_size) > most)
+    return too_large(path, what, most, limit, advice);
 
   FileBytes result;
   const usize chunk = S_ISREG(status.st_mode) ? static_cast<usize>(status.st_size) + 1 : 64 * kKiB;

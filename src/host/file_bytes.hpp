@@ -11,9 +11,10 @@ namespace nacre::host {
 class FileBytes {
  public:
   FileBytes() = default;  // empty
-  // More than `most` bytes are an Error that names the file as `what` ("kernel") and the limit as `limit` ("the
-  // guest's memory"), and may say what to do.
-  static Result<FileBytes> read(const char* path, const char* what, u64 most, const char* limit, const char* advice = "");
+  // More than `most` bytes are an Error that names the file as `what` ("kernel") and the limit as `limit`
+  // ("the guest's memory"), and may say what to do.
+  static Result<FileBytes> read(const char* path, const char* what, u64 most, const char* limit,
+                                const char* advice = "");
 
   [[nodiscard]] std::span<const u8> bytes() const { return {mapping_.data(), length_}; }
 

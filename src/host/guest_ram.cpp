@@ -17,11 +17,20 @@ u64 host_memory() {
 
 u64 unit_of(char suffix) {
   switch (suffix) {
-    case 'k': case 'K': return kKiB;
-    case 'm': case 'M': return kMiB;
-    case 'g': case 'G': return kGiB;
-    case 't': case 'T': return 1024 * kGiB;
-    default: return 0;
+    case 'k':
+    case 'K':
+      return kKiB;
+    case 'm':
+    case 'M':
+      return kMiB;
+    case 'g':
+    case 'G':
+      return kGiB;
+    case 't':
+    case 'T':
+      return 1024 * kGiB;
+    default:
+      return 0;
   }
 }
 
@@ -29,10 +38,14 @@ u64 unit_of(char suffix) {
 
 Status GuestRam::possible(u64 bytes) {
   if (bytes == 0) return Error{"A guest cannot have 0 bytes of memory; give it some, as in --memory 512M."};
-  if (bytes % kPageSize != 0) return Error{"The guest's memory must be a multiple of 4096 bytes, as in --memory 512M."};
+  if (bytes % kPageSize != 0)
+    return Error{"The guest's memory must be a multiple of 4096 bytes, as in --memory 512M."};
   if (const u64 most = host_memory(); bytes > most) {
-    return Error("The guest is to have ").append_number(bytes / kMiB).append(" MiB of memory, but this host has only ")
-        .append_number(most / kMiB).append(" MiB; give it less with --memory.");
+    return Error("The guest is to have ")
+        .append_number(bytes / kMiB)
+        .append(" MiB of memory, but this host has only ")
+        .append_number(most / kMiB)
+        .append(" MiB; give it less with --memory.");
   }
   return {};
 }
@@ -42,7 +55,8 @@ Result<GuestRam> GuestRam::create(u64 bytes) {
   GuestRam ram;
   ram.file_ = UniqueFd(memfd_create("nacre-guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (!ram.file_) return errno_error("Cannot make the guest's memory");
-  if (ftruncate(ram.file_.number(), static_cast<off_t>(bytes)) != 0) return errno_error("Cannot make the guest's memory");
+  if (ftruncate(ram.file_.number(), static_cast<off_t>(bytes)) != 0)
+    return errno_error("Cannot make the guest's memory");
   ram.memory_ = TRY(Mapping::shared_file(ram.file_.number(), bytes, PROT_READ | PROT_WRITE));
   // Worth it where the host allows it for shared memory (shmem_enabled=advise); a wish otherwise.
   madvise(ram.memory_.data(), bytes, MADV_HUGEPAGE);
@@ -58,7 +72,8 @@ Result<u64> parse_size(const char* text) {
   u64 value = 0;
   const char* at = text;
   for (; *at >= '0' && *at <= '9'; ++at) {
-    if (__builtin_mul_overflow(value, u64{10}, &value) || __builtin_add_overflow(value, static_cast<u64>(*at - '0'), &value)) {
+    if (__builtin_mul_overflow(value, u64{10}, &value) ||
+        __builtin_add_overflow(value, static_cast<u64>(*at - '0'), &value)) {
       return wrong();
     }
   }

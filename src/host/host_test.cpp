@@ -74,7 +74,8 @@ TEST(ParseSize, TakesUnitsAndRefusesTheRest) {
   EXPECT_EQ(parse_size("65536k").take(), 64 * kMiB);
   EXPECT_EQ(parse_size("4096").take(), 4096U);
   EXPECT_EQ(parse_size("0").take(), 0U);
-  for (const char* wrong : {"", "M", "-1", "12X", "1MM", "1.5G", "18446744073709551616", "99999999999999T", " 1", "1 M"}) {
+  for (const char* wrong :
+       {"", "M", "-1", "12X", "1MM", "1.5G", "18446744073709551616", "99999999999999T", " 1", "1 M"}) {
     EXPECT_FALSE(parse_size(wrong).ok()) << wrong;
   }
 }

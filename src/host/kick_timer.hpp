@@ -21,8 +21,8 @@ class KickTimer {
     if (valid_) timer_delete(timer_);
   }
 
-  // After `ns` nanoseconds of CLOCK_MONOTONIC, or at once for 0. Replaces what was armed. The delay is relative
-  // because callers' clocks drift against the kernel's by some parts in a million.
+  // After `ns` nanoseconds of CLOCK_MONOTONIC, or at once for 0. Replaces what was armed. The delay is
+  // relative because callers' clocks drift against the kernel's by some parts in a million.
   void arm_after(u64 ns) const;
   void disarm() const;
 

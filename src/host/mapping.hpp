@@ -20,7 +20,8 @@ class Mapping {
   static Result<Mapping> shared_file(int file, usize bytes, int protection);
 
   Mapping(Mapping&& other) noexcept
-      : start_(std::exchange(other.start_, nullptr)), total_(std::exchange(other.total_, 0)),
+      : start_(std::exchange(other.start_, nullptr)),
+        total_(std::exchange(other.total_, 0)),
         skipped_(std::exchange(other.skipped_, 0)) {}
   Mapping& operator=(Mapping&& other) noexcept {
     std::swap(start_, other.start_);

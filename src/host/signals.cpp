@@ -44,7 +44,8 @@ inline void clear_alignment_check() {
       "pushfq\n\t"
       "andq $~0x40000, (%%rsp)\n\t"
       "popfq\n\t"
-      "lea 128(%%rsp), %%rsp" ::: "cc", "memory");
+      "lea 128(%%rsp), %%rsp" ::
+          : "cc", "memory");
 }
 
 void say(const char* text) {
@@ -62,11 +63,16 @@ void say_number(u64 value) {
 
 const char* name_of(int signal) {
   switch (signal) {
-    case SIGSEGV: return "SIGSEGV";
-    case SIGBUS: return "SIGBUS";
-    case SIGFPE: return "SIGFPE";
-    case SIGILL: return "SIGILL";
-    default: return "SIGTRAP";
+    case SIGSEGV:
+      return "SIGSEGV";
+    case SIGBUS:
+      return "SIGBUS";
+    case SIGFPE:
+      return "SIGFPE";
+    case SIGILL:
+      return "SIGILL";
+    default:
+      return "SIGTRAP";
   }
 }
 
@@ -116,7 +122,9 @@ void on_kick(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
-int SignalDispatcher::kick_signal() { return SIGRTMIN; }
+int SignalDispatcher::kick_signal() {
+  return SIGRTMIN;
+}
 
 Status SignalDispatcher::install() {
   struct sigaction action = {};

@@ -49,8 +49,8 @@ class SignalDispatcher {
   // but interrupt system calls (no SA_RESTART).
   static int kick_signal();
 
-  // Called, async-signal-safe, before the process dies of a signal or a failed check (the terminal is put back
-  // there). Up to kMaxLastWords; they stay for good.
+  // Called, async-signal-safe, before the process dies of a signal or a failed check (the terminal is put
+  // back there). Up to kMaxLastWords; they stay for good.
   static constexpr usize kMaxLastWords = 4;
   static void on_death(void (*last_words)());
   static void run_last_words();

@@ -63,7 +63,8 @@ TEST_F(Signals, AnyStackPointerWillDo) {
         "mov %%rsp, %%r12\n\t"
         "mov %0, %%rsp\n\t"
         "ud2\n\t"
-        "mov %%r12, %%rsp" ::"r"(wild) : "r12", "memory", "cc");
+        "mov %%r12, %%rsp" ::"r"(wild)
+        : "r12", "memory", "cc");
   }
   EXPECT_EQ(handler.asked, 4);
 }
@@ -90,7 +91,8 @@ TEST_F(Signals, AlignmentCheckOfTheInterruptedCodeDoesNotReachTheHandler) {
       "orq $0x40000, (%%rsp)\n\t"
       "popfq\n\t"
       "ud2\n\t"
-      "lea 128(%%rsp), %%rsp" ::: "memory", "cc");
+      "lea 128(%%rsp), %%rsp" ::
+          : "memory", "cc");
   EXPECT_EQ(handler.sum, 0U);
 }
 

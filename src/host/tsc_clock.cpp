@@ -23,7 +23,8 @@ u64 kernel_clock() {
 u64 measured(const ClockPair& since) {
   ClockPair now = ClockPair::read();
   while (now.monotonic_ns - since.monotonic_ns < kNsPerSecond / 1000) now = ClockPair::read();
-  return static_cast<u64>(static_cast<u128>(now.tsc - since.tsc) * kNsPerSecond / (now.monotonic_ns - since.monotonic_ns));
+  return static_cast<u64>(static_cast<u128>(now.tsc - since.tsc) * kNsPerSecond /
+                          (now.monotonic_ns - since.monotonic_ns));
 }
 
 // BogoMIPS is twice the TSC frequency in MHz, with two digits: good to 2 parts in a million. 0: not told.
@@ -65,6 +66,8 @@ u64 tsc_frequency(const ClockPair& since) {
 }
 
 TscClock::TscClock(u64 hz)
-    : hz_(hz), multiplier_(static_cast<u64>((static_cast<u128>(kNsPerSecond) << 32) / hz)), start_(__rdtsc()) {}
+    : hz_(hz),
+      multiplier_(static_cast<u64>((static_cast<u128>(kNsPerSecond) << 32) / hz)),
+      start_(__rdtsc()) {}
 
 }  // namespace nacre::host

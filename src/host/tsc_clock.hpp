@@ -1,6 +1,6 @@
-// TscClock: virtual time made from the host's time stamp counter, so that the guest's TSC and every other clock
-// of its machine run in step, and reading the time is no system call.
-// now() and tsc() may be called from any thread; they use general registers only.
+// TscClock: virtual time made from the host's time stamp counter, so that the guest's TSC and every other
+// clock of its machine run in step, and reading the time is no system call. now() and tsc() may be called
+// from any thread; they use general registers only.
 #pragma once
 
 #include <x86intrin.h>
@@ -16,8 +16,8 @@ struct ClockPair {
   static ClockPair read();
 };
 
-// The counter's frequency: what the kernel found at its boot, when /proc/cpuinfo tells it and `since` (taken a
-// millisecond or more ago) agrees; measured against `since` otherwise. Takes some 50 µs.
+// The counter's frequency: what the kernel found at its boot, when /proc/cpuinfo tells it and `since` (taken
+// a millisecond or more ago) agrees; measured against `since` otherwise. Takes some 50 µs.
 u64 tsc_frequency(const ClockPair& since);
 
 class TscClock {

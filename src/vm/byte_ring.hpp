@@ -34,7 +34,9 @@ class ByteRing {
     const usize count = head_.load(std::memory_order_acquire) - tail;
     return {bytes_.data() + at, count < capacity - at ? count : capacity - at};
   }
-  void take(usize count) { tail_.store(tail_.load(std::memory_order_relaxed) + count, std::memory_order_release); }
+  void take(usize count) {
+    tail_.store(tail_.load(std::memory_order_relaxed) + count, std::memory_order_release);
+  }
 
  private:
   std::array<u8, capacity> bytes_;

@@ -8,9 +8,9 @@ namespace nacre::vm {
 
 struct Ending {
   enum class Kind : u8 {
-    None,           // it lives
-    PowerOff,       // the guest switched itself off
-    Reset,          // the guest asked for a reset
+    None,      // it lives
+    PowerOff,  // the guest switched itself off
+    Reset,     // the guest asked for a reset
     TripleFault,
     DebugExit,      // code: what the guest wrote to the debug-exit port
     Stopped,        // Vm::stop(): the user or a time limit

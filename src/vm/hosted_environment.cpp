@@ -46,10 +46,14 @@ void HostedEnvironment::start_up(unsigned processor, u8 page) {
 void HostedEnvironment::power_event(board::PowerEvent event) {
   using Kind = board::PowerEvent::Kind;
   switch (event.kind) {
-    case Kind::PowerOff: return end(Ending::Kind::PowerOff);
-    case Kind::Reset: return end(Ending::Kind::Reset);
-    case Kind::DebugExit: return end(Ending::Kind::DebugExit, event.code);
-    case Kind::Sleep: return;  // no sleeping state is offered: nothing happens, as on a board without it
+    case Kind::PowerOff:
+      return end(Ending::Kind::PowerOff);
+    case Kind::Reset:
+      return end(Ending::Kind::Reset);
+    case Kind::DebugExit:
+      return end(Ending::Kind::DebugExit, event.code);
+    case Kind::Sleep:
+      return;  // no sleeping state is offered: nothing happens, as on a board without it
   }
 }
 

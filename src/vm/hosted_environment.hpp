@@ -1,5 +1,5 @@
-// HostedEnvironment: what the board needs, from Linux: time from the TSC, randomness from the processor, bytes
-// to the thread that does input and output, kicks to the vCPU threads.
+// HostedEnvironment: what the board needs, from Linux: time from the TSC, randomness from the processor,
+// bytes to the thread that does input and output, kicks to the vCPU threads.
 //
 // Threads: the board calls it under the VM's lock, mostly on a vCPU's thread while vector registers hold the
 // guest's values: this file is compiled to general registers only and calls nothing that uses others.
@@ -78,8 +78,9 @@ class HostedEnvironment final : public board::Environment {
   // Set by the I/O thread when it is done with a congested ring; where the vCPU thread waits for that.
   [[nodiscard]] std::atomic<u32>& drained() { return drained_; }
   [[nodiscard]] bool congested() const;
-  // Input on its way to a serial port: filled by the I/O thread, emptied into the port by whoever holds the lock
-  // (BoardGuard), so that the next bytes are there when the guest has taken the last, without a change of threads.
+  // Input on its way to a serial port: filled by the I/O thread, emptied into the port by whoever holds the
+  // lock (BoardGuard), so that the next bytes are there when the guest has taken the last, without a change
+  // of threads.
   using InputRing = ByteRing<kSerialInputBytes>;
   [[nodiscard]] InputRing& input(unsigned port) { return input_[port]; }
   // Under the lock: true once after serial_input_room(port).

@@ -58,7 +58,10 @@ class BoardGuard {
 class GuardedPlatform final : public cpu::Platform {
  public:
   GuardedPlatform(Machine& machine, unsigned processor, Trace* trace)
-      : machine_(machine), link_(machine.environment.processor(processor)), processor_(processor), trace_(trace) {}
+      : machine_(machine),
+        link_(machine.environment.processor(processor)),
+        processor_(processor),
+        trace_(trace) {}
 
   u64 mmio_read(GuestPhysical address, unsigned size) override;
   void mmio_write(GuestPhysical address, unsigned size, u64 value) override;

@@ -1,5 +1,5 @@
-// ProcessorWake: where a halted vCPU thread sleeps and how others wake it. A wake that comes first is kept, so
-// none is lost. Threads: wake() any, async-signal-safe, general registers only; sleep() its vCPU's.
+// ProcessorWake: where a halted vCPU thread sleeps and how others wake it. A wake that comes first is kept,
+// so none is lost. Threads: wake() any, async-signal-safe, general registers only; sleep() its vCPU's.
 #pragma once
 
 #include <atomic>

@@ -14,9 +14,9 @@ struct Word {
   u32 topics;
 };
 constexpr Word kWords[] = {
-    {"exec", TraceTopic::exec}, {"event", TraceTopic::event}, {"int", TraceTopic::event},
-    {"port", TraceTopic::port}, {"io", TraceTopic::port},     {"mmio", TraceTopic::mmio},
-    {"msr", TraceTopic::msr},   {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
+    {"exec", TraceTopic::exec},        {"event", TraceTopic::event},     {"int", TraceTopic::event},
+    {"port", TraceTopic::port},        {"io", TraceTopic::port},         {"mmio", TraceTopic::mmio},
+    {"msr", TraceTopic::msr},          {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
     {"all", ~TraceTopic::last & 0x7f},
 };
 
@@ -32,11 +32,16 @@ u32 topic_of(const char* text, usize length) {
 const char* kind_name(cpu::Event::Kind kind) {
   using Kind = cpu::Event::Kind;
   switch (kind) {
-    case Kind::None: return "nothing";
-    case Kind::Exception: return "exception";
-    case Kind::ExternalInterrupt: return "interrupt";
-    case Kind::Nmi: return "nmi";
-    case Kind::SoftwareInterrupt: return "int";
+    case Kind::None:
+      return "nothing";
+    case Kind::Exception:
+      return "exception";
+    case Kind::ExternalInterrupt:
+      return "interrupt";
+    case Kind::Nmi:
+      return "nmi";
+    case Kind::SoftwareInterrupt:
+      return "int";
   }
   return "?";
 }
@@ -61,7 +66,8 @@ const char* Trace::instruction_text(const cpu::State& state, u64 rip, char* text
   const bool wide = state.in_64bit_code();
   const u64 linear = wide ? rip : (code.base + rip) & 0xffffffff;
   const auto privilege = state.cpl() == 3 ? cpu::Privilege::User : cpu::Privilege::Supervisor;
-  const auto page = cpu::walk(state, memory_, nullptr, GuestLinear(linear), cpu::AccessType::Execute, privilege);
+  const auto page =
+      cpu::walk(state, memory_, nullptr, GuestLinear(linear), cpu::AccessType::Execute, privilege);
   if (!page) return "(not mapped)";
   const GuestPhysical address = page.value().address;
   const u8* bytes = memory_.host(address, false);
@@ -70,21 +76,23 @@ const char* Trace::instruction_text(const cpu::State& state, u64 rip, char* text
   const bool big = (code.attributes & cpu::SegmentAttributes::DB) != 0;
   const auto size = wide ? x86::CodeSize::Bits64 : big ? x86::CodeSize::Bits32 : x86::CodeSize::Bits16;
   x86::Instruction decoded;
-  if (x86::decode(bytes, left, size, decoded) != x86::DecodeStatus::Ok) return "(undefined, or goes on in the next page)";
+  if (x86::decode(bytes, left, size, decoded) != x86::DecodeStatus::Ok)
+    return "(undefined, or goes on in the next page)";
   x86::format(decoded, rip, text, x86::kFormattedLength);
   return text;
 }
 
 void Trace::instruction(const cpu::State& state) {
   if (wants(TraceTopic::last)) {
-    last_[passed_++ % kLast] = {state.rip, state.gpr[x86::RSP], state.gpr[x86::RAX], state.segment[x86::CS].selector};
+    last_[passed_++ % kLast] = {state.rip, state.gpr[x86::RSP], state.gpr[x86::RAX],
+                                state.segment[x86::CS].selector};
   }
   if (!wants(TraceTopic::exec)) return;
   Line line;
   char text[x86::kFormattedLength];
   line.text("exec ").hex(state.segment[x86::CS].selector).text(":").hex(state.rip);
   line.text("  ").text(instruction_text(state, state.rip, text)).text(" ;");
-  static constexpr const char* kNames[16] = {" ax=", " cx=", " dx=", " bx=", " sp=", " bp=", " si=",  " di=",
+  static constexpr const char* kNames[16] = {" ax=", " cx=", " dx=", " bx=", " sp=", " bp=", " si=", " di=",
                                              " 8=",  " 9=",  " 10=", " 11=", " 12=", " 13=", " 14=", " 15="};
   for (unsigned i = 0; i < 16; ++i) line.text(kNames[i]).hex(state.gpr[i]);
   line.text(" fl=").hex(state.rflags).write_to(file_);
@@ -96,13 +104,19 @@ void Trace::event(const cpu::State& state, const cpu::Event& event) {
   line.text(kind_name(event.kind)).text(" ").hex(event.vector);
   if (event.has_error_code) line.text(" error ").hex(event.error_code);
   if (event.kind == cpu::Event::Kind::Exception && event.vector == 14) line.text(" address ").hex(event.cr2);
-  line.text(" at ").hex(state.segment[x86::CS].selector).text(":").hex(state.rip).text(" sp ").hex(state.gpr[x86::RSP]);
+  line.text(" at ")
+      .hex(state.segment[x86::CS].selector)
+      .text(":")
+      .hex(state.rip)
+      .text(" sp ")
+      .hex(state.gpr[x86::RSP]);
   line.text(" time ").decimal(clock_.now() / 1000).text(" us").write_to(file_);
 }
 
 bool Trace::within_budget() {
   if (unknown_lines_ >= kUnknownLines) return false;
-  if (++unknown_lines_ == kUnknownLines) Line().text("(further lines of this kind are left out)").write_to(file_);
+  if (++unknown_lines_ == kUnknownLines)
+    Line().text("(further lines of this kind are left out)").write_to(file_);
   return unknown_lines_ < kUnknownLines;
 }
 
@@ -116,13 +130,26 @@ void Trace::unknown_instruction(const cpu::State& state, const u8* bytes, usize 
 
 void Trace::port(bool write, u16 number, unsigned size, u32 value) {
   if (!wants(TraceTopic::port)) return;
-  Line().text(write ? "out " : "in ").hex(number).text("/").decimal(size).text(write ? " <- " : " -> ").hex(value).write_to(file_);
+  Line()
+      .text(write ? "out " : "in ")
+      .hex(number)
+      .text("/")
+      .decimal(size)
+      .text(write ? " <- " : " -> ")
+      .hex(value)
+      .write_to(file_);
 }
 
 void Trace::mmio(bool write, GuestPhysical address, unsigned size, u64 value) {
   if (!wants(TraceTopic::mmio)) return;
-  Line().text(write ? "mmio write " : "mmio read ").hex(address.value()).text("/").decimal(size)
-      .text(write ? " <- " : " -> ").hex(value).write_to(file_);
+  Line()
+      .text(write ? "mmio write " : "mmio read ")
+      .hex(address.value())
+      .text("/")
+      .decimal(size)
+      .text(write ? " <- " : " -> ")
+      .hex(value)
+      .write_to(file_);
 }
 
 void Trace::msr(bool write, u32 number, u64 value, bool known) {
@@ -141,21 +168,56 @@ void Trace::dump(const cpu::State& state) {
     for (u64 i = passed_ - count; i < passed_; ++i) {
       const Passed& one = last_[i % kLast];
       char text[x86::kFormattedLength];
-      Line().text("last ").hex(one.cs).text(":").hex(one.rip).text("  ").text(instruction_text(state, one.rip, text))
-          .text(" ; sp=").hex(one.rsp).text(" ax=").hex(one.rax).write_to(file_);
+      Line()
+          .text("last ")
+          .hex(one.cs)
+          .text(":")
+          .hex(one.rip)
+          .text("  ")
+          .text(instruction_text(state, one.rip, text))
+          .text(" ; sp=")
+          .hex(one.rsp)
+          .text(" ax=")
+          .hex(one.rax)
+          .write_to(file_);
     }
   }
-  static constexpr const char* kNames[16] = {"rax ", " rcx ", " rdx ", " rbx ", "rsp ", " rbp ", " rsi ", " rdi ",
-                                             "r8  ", " r9  ", " r10 ", " r11 ", "r12 ", " r13 ", " r14 ", " r15 "};
+  static constexpr const char* kNames[16] = {"rax ",  " rcx ", " rdx ", " rbx ", "rsp ",  " rbp ",
+                                             " rsi ", " rdi ", "r8  ",  " r9  ", " r10 ", " r11 ",
+                                             "r12 ",  " r13 ", " r14 ", " r15 "};
   for (unsigned row = 0; row < 16; row += 4) {
     Line line;
     for (unsigned i = row; i < row + 4; ++i) line.text(kNames[i]).hex16(state.gpr[i]);
     line.write_to(file_);
   }
-  Line().text("rip ").hex16(state.rip).text(" rflags ").hex(state.rflags).text(" cs ").hex(state.segment[x86::CS].selector)
-      .text(" base ").hex(state.segment[x86::CS].base).text(" ss ").hex(state.segment[x86::SS].selector).write_to(file_);
-  Line().text("cr0 ").hex(state.cr0).text(" cr2 ").hex(state.cr2).text(" cr3 ").hex(state.cr3).text(" cr4 ").hex(state.cr4)
-      .text(" efer ").hex(state.efer).text(" idt ").hex(state.idtr.base).text(" gdt ").hex(state.gdtr.base).write_to(file_);
+  Line()
+      .text("rip ")
+      .hex16(state.rip)
+      .text(" rflags ")
+      .hex(state.rflags)
+      .text(" cs ")
+      .hex(state.segment[x86::CS].selector)
+      .text(" base ")
+      .hex(state.segment[x86::CS].base)
+      .text(" ss ")
+      .hex(state.segment[x86::SS].selector)
+      .write_to(file_);
+  Line()
+      .text("cr0 ")
+      .hex(state.cr0)
+      .text(" cr2 ")
+      .hex(state.cr2)
+      .text(" cr3 ")
+      .hex(state.cr3)
+      .text(" cr4 ")
+      .hex(state.cr4)
+      .text(" efer ")
+      .hex(state.efer)
+      .text(" idt ")
+      .hex(state.idtr.base)
+      .text(" gdt ")
+      .hex(state.gdtr.base)
+      .write_to(file_);
 }
 
 }  // namespace nacre::vm

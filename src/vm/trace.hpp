@@ -1,6 +1,6 @@
-// Trace: what `--log` prints, a line each to a descriptor: instructions, events, ports, MMIO, MSRs. Good enough
-// to find out why a boot is silent. Owned by the VM; called on vCPU threads, also while vector registers
-// hold the guest's values: general registers only.
+// Trace: what `--log` prints, a line each to a descriptor: instructions, events, ports, MMIO, MSRs. Good
+// enough to find out why a boot is silent. Owned by the VM; called on vCPU threads, also while vector
+// registers hold the guest's values: general registers only.
 #pragma once
 
 #include "base/address.hpp"
@@ -10,8 +10,8 @@
 namespace nacre::vm {
 
 struct TraceTopic {
-  static constexpr u32 exec = 1 << 0;     // each instruction (interp)
-  static constexpr u32 event = 1 << 1;    // exceptions and interrupts
+  static constexpr u32 exec = 1 << 0;   // each instruction (interp)
+  static constexpr u32 event = 1 << 1;  // exceptions and interrupts
   static constexpr u32 port = 1 << 2;
   static constexpr u32 mmio = 1 << 3;
   static constexpr u32 msr = 1 << 4;
@@ -49,8 +49,8 @@ class Trace final : public engine::Tracer {
     u16 cs = 0;
   };
   [[nodiscard]] bool within_budget();
-  // The instruction at `rip` as text, as far as its page can be reached; `text` has x86::kFormattedLength bytes. Only
-  // with the interpreter or after the guest's end: it may use vector registers.
+  // The instruction at `rip` as text, as far as its page can be reached; `text` has x86::kFormattedLength
+  // bytes. Only with the interpreter or after the guest's end: it may use vector registers.
   const char* instruction_text(const cpu::State& state, u64 rip, char* text);
 
   u32 topics_;

@@ -80,7 +80,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .platform = processor->platform,
       .model = processor->model,
       .tracer = trace,
-      .trace_instructions = trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
+      .trace_instructions =
+          trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
       .interrupt_hint = &environment_.processor(i).interrupt_hint,
       .native_tsc = true,
       .ram_file = ram_.file(),
@@ -147,8 +148,8 @@ void Vm::press_power_button() {
 
 void Vm::join_thread(Processor& processor) {
   if (!processor.thread.joinable()) return;
-  // One kick is enough. An engine that heeds it not in ten seconds is broken, and a process that cannot be ended
-  // would be worse than one that says so.
+  // One kick is enough. An engine that heeds it not in ten seconds is broken, and a process that cannot be
+  // ended would be worse than one that says so.
   futex_wait(processor.over, 0, 10'000'000'000);
   NACRE_CHECK(processor.over.load() != 0);
   processor.thread.join();
@@ -168,7 +169,9 @@ void Vm::run_processor(Processor& processor) {
   // Signals meant for the program (SIGINT, SIGTERM, …) are the I/O thread's.
   sigset_t all;
   sigfillset(&all);
-  for (const int own : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, host::SignalDispatcher::kick_signal()}) sigdelset(&all, own);
+  for (const int own :
+       {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, host::SignalDispatcher::kick_signal()})
+    sigdelset(&all, own);
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   pthread_setname_np(pthread_self(), "vcpu");
   prctl(PR_SET_TIMERSLACK, 1);  // ns; a guest's timers are as good as the host's
@@ -237,7 +240,8 @@ void Vm::apply_signals(Processor& processor) {
 
 void Vm::sleep(Processor& processor) {
   const cpu::State& state = processor.vcpu->state();
-  if ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending && processors_.size() == 1 && !stuck_.exchange(true)) {
+  if ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending && processors_.size() == 1 &&
+      !stuck_.exchange(true)) {
     attention_.raise();
   }
   u64 duration = kForever;

@@ -43,7 +43,8 @@ class Vm {
 
   // Places a kernel and sets the first processor to its entry. Before start().
   Status load(const board::boot::Request& request);
-  // Makes the threads, confines this one and them (host/confine.hpp), and lets the guest's first instruction run.
+  // Makes the threads, confines this one and them (host/confine.hpp), and lets the guest's first instruction
+  // run.
   Status start();
   // Ends the life, if it has not ended (Ending::Kind::Stopped). Async-signal-safe.
   void stop() { environment_.end(Ending::Kind::Stopped); }

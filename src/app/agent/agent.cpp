@@ -4,7 +4,7 @@
 #include "app/agent/protocol.hpp"
 #include "app/agent/system.hpp"
 
-using namespace nacre::agent;            // NOLINT: this file is one small program
+using namespace nacre::agent;  // NOLINT: this file is one small program
 namespace channel = nacre::app::channel;
 using channel::ExitKind;
 using channel::Frame;
@@ -56,7 +56,8 @@ unsigned read_words(const char* path, char* text, char** words) {
   if (file >= 0) close(static_cast<int>(file));
   text[length] = 0;
   unsigned count = 0;
-  for (std::size_t at = 0; at < length && count < kMostWords; at += length_of(text + at) + 1) words[count++] = text + at;
+  for (std::size_t at = 0; at < length && count < kMostWords; at += length_of(text + at) + 1)
+    words[count++] = text + at;
   words[count] = nullptr;
   return count;
 }
@@ -113,7 +114,9 @@ void write_whole(int file, const void* from, std::size_t bytes) {
   }
 }
 
-void say(const char* text) { write_whole(2, text, length_of(text)); }
+void say(const char* text) {
+  write_whole(2, text, length_of(text));
+}
 
 void set_broken_pipe_action(bool ignore) {
   const struct {
@@ -133,7 +136,8 @@ void set_broken_pipe_action(bool ignore) {
   if (has_slash) {
     error = execve(command[0], command, environment);
   } else {
-    static constexpr const char* kFolders[] = {"/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/", "/usr/bin/", "/sbin/", "/bin/"};
+    static constexpr const char* kFolders[] = {"/usr/local/sbin/", "/usr/local/bin/", "/usr/sbin/",
+                                               "/usr/bin/",        "/sbin/",          "/bin/"};
     for (const char* folder : kFolders) {
       const std::size_t prefix = length_of(folder), rest = length_of(command[0]);
       if (prefix + rest >= sizeof path) break;
@@ -211,7 +215,9 @@ class Agent {
   }
 
   void serve() {
-    pollfd entries[4] = {{port_, POLLIN, 0}, {streams_[0].file, POLLIN, 0}, {streams_[1].file, POLLIN, 0},
+    pollfd entries[4] = {{port_, POLLIN, 0},
+                         {streams_[0].file, POLLIN, 0},
+                         {streams_[1].file, POLLIN, 0},
                          {held_ != 0 ? in_ : -1, POLLOUT, 0}};
     // SIGCHLD has no handler here, so a child's end does not interrupt poll(2); the closing of its
     // pipes usually does. The time limit is for a command whose children keep them open.
@@ -296,8 +302,9 @@ class Agent {
       }
       memmove(held_bytes_, held_bytes_ + gone, held_ - gone);
       held_ -= gone;
-      const unsigned char credit[4] = {static_cast<unsigned char>(gone), static_cast<unsigned char>(gone >> 8),
-                                       static_cast<unsigned char>(gone >> 16), static_cast<unsigned char>(gone >> 24)};
+      const unsigned char credit[4] = {
+          static_cast<unsigned char>(gone), static_cast<unsigned char>(gone >> 8),
+          static_cast<unsigned char>(gone >> 16), static_cast<unsigned char>(gone >> 24)};
       send(Frame::Credit, credit, sizeof credit);
     }
     if (held_ == 0 && input_ended_ && in_ >= 0) {

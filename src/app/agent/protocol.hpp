@@ -1,6 +1,6 @@
-// The channel of `nacre run`: frames on the second serial port, between the nacre command and its agent in the
-// guest. docs/adr/0004-run-channel.md. A frame is its type, the payload's length (16 bits, little endian), the
-// payload. Used on both sides; freestanding.
+// The channel of `nacre run`: frames on the second serial port, between the nacre command and its agent in
+// the guest. docs/adr/0004-run-channel.md. A frame is its type, the payload's length (16 bits, little
+// endian), the payload. Used on both sides; freestanding.
 #pragma once
 
 #include <cstdint>

@@ -22,33 +22,70 @@ inline long syscall6(long number, long a, long b = 0, long c = 0, long d = 0, lo
   register long r8 __asm__("r8") = e;
   register long r9 __asm__("r9") = f;
   long result;
-  __asm__ volatile("syscall" : "=a"(result) : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9) : "rcx", "r11", "memory");
+  __asm__ volatile("syscall"
+                   : "=a"(result)
+                   : "a"(number), "D"(a), "S"(b), "d"(c), "r"(r10), "r"(r8), "r"(r9)
+                   : "rcx", "r11", "memory");
   return result;
 }
-inline long address(const void* pointer) { return reinterpret_cast<long>(pointer); }
+inline long address(const void* pointer) {
+  return reinterpret_cast<long>(pointer);
+}
 
-inline long open(const char* path, int flags) { return syscall6(__NR_openat, AT_FDCWD, address(path), flags, 0); }
-inline long read(int file, void* to, std::size_t bytes) { return syscall6(__NR_read, file, address(to), static_cast<long>(bytes)); }
-inline long write(int file, const void* from, std::size_t bytes) { return syscall6(__NR_write, file, address(from), static_cast<long>(bytes)); }
-inline long close(int file) { return syscall6(__NR_close, file); }
-inline long pipe2(int* ends, int flags) { return syscall6(__NR_pipe2, address(ends), flags); }
-inline long dup2(int from, int to) { return syscall6(__NR_dup2, from, to); }
-inline long ioctl(int file, unsigned long request, const void* argument) { return syscall6(__NR_ioctl, file, static_cast<long>(request), address(argument)); }
+inline long open(const char* path, int flags) {
+  return syscall6(__NR_openat, AT_FDCWD, address(path), flags, 0);
+}
+inline long read(int file, void* to, std::size_t bytes) {
+  return syscall6(__NR_read, file, address(to), static_cast<long>(bytes));
+}
+inline long write(int file, const void* from, std::size_t bytes) {
+  return syscall6(__NR_write, file, address(from), static_cast<long>(bytes));
+}
+inline long close(int file) {
+  return syscall6(__NR_close, file);
+}
+inline long pipe2(int* ends, int flags) {
+  return syscall6(__NR_pipe2, address(ends), flags);
+}
+inline long dup2(int from, int to) {
+  return syscall6(__NR_dup2, from, to);
+}
+inline long ioctl(int file, unsigned long request, const void* argument) {
+  return syscall6(__NR_ioctl, file, static_cast<long>(request), address(argument));
+}
 inline long mount(const char* source, const char* target, const char* type, const char* data = nullptr) {
   return syscall6(__NR_mount, address(source), address(target), address(type), 0, address(data));
 }
-inline long mkdir(const char* path, int mode) { return syscall6(__NR_mkdir, address(path), mode); }
-inline long chdir(const char* path) { return syscall6(__NR_chdir, address(path)); }
-inline long fork() { return syscall6(__NR_fork, 0); }
-inline long setsid() { return syscall6(__NR_setsid, 0); }
-inline long kill(int process, int signal) { return syscall6(__NR_kill, process, signal); }
-inline long wait4(int process, int* status, int options) { return syscall6(__NR_wait4, process, address(status), options, 0); }
+inline long mkdir(const char* path, int mode) {
+  return syscall6(__NR_mkdir, address(path), mode);
+}
+inline long chdir(const char* path) {
+  return syscall6(__NR_chdir, address(path));
+}
+inline long fork() {
+  return syscall6(__NR_fork, 0);
+}
+inline long setsid() {
+  return syscall6(__NR_setsid, 0);
+}
+inline long kill(int process, int signal) {
+  return syscall6(__NR_kill, process, signal);
+}
+inline long wait4(int process, int* status, int options) {
+  return syscall6(__NR_wait4, process, address(status), options, 0);
+}
 inline long execve(const char* path, char* const* words, char* const* environment) {
   return syscall6(__NR_execve, address(path), address(words), address(environment));
 }
-inline long poll(pollfd* entries, unsigned count, int milliseconds) { return syscall6(__NR_poll, address(entries), count, milliseconds); }
-inline long sethostname(const char* name, std::size_t length) { return syscall6(__NR_sethostname, address(name), static_cast<long>(length)); }
-inline long socket(int domain, int type, int protocol) { return syscall6(__NR_socket, domain, type, protocol); }
+inline long poll(pollfd* entries, unsigned count, int milliseconds) {
+  return syscall6(__NR_poll, address(entries), count, milliseconds);
+}
+inline long sethostname(const char* name, std::size_t length) {
+  return syscall6(__NR_sethostname, address(name), static_cast<long>(length));
+}
+inline long socket(int domain, int type, int protocol) {
+  return syscall6(__NR_socket, domain, type, protocol);
+}
 [[noreturn]] inline void exit(int status) {
   for (;;) syscall6(__NR_exit_group, status);
 }

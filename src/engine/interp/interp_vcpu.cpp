@@ -37,7 +37,9 @@ class InterpVcpu final : public Vcpu, private interp::StepListener {
   void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) override {
     context_.tracer->unknown_instruction(state, instruction.bytes, instruction.length);
   }
-  void event(const cpu::State& state, const cpu::Event& event) override { context_.tracer->event(state, event); }
+  void event(const cpu::State& state, const cpu::Event& event) override {
+    context_.tracer->event(state, event);
+  }
 
   [[nodiscard]] bool take_kick() {
     // A load first: the exchange is a locked instruction, and this is asked often.
