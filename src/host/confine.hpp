@@ -1,5 +1,5 @@
 // Seccomp: what system calls a thread may still make once guest code runs.
-// docs/adr/0005-system-call-filters.md. A call that is not on the role's list ends the process by SIGSYS,
+// docs/adr/0007-system-call-filters.md. A call that is not on the role's list ends the process by SIGSYS,
 // after the terminal was put back and with a line that names it. There is no way back.
 #pragma once
 

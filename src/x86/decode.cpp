@@ -32,7 +32,8 @@ class Decoder {
   DecodeStatus run() {
     const DecodeStatus status = parse();
     i_.length = at_;
-    for (unsigned n = 0; n < at_; ++n) i_.bytes[n] = bytes_[n];
+    // The second bound holds anyway; without it the optimiser, which cannot see why, warns.
+    for (unsigned n = 0; n < at_ && n < kMaxInstructionLength; ++n) i_.bytes[n] = bytes_[n];
     if (status != DecodeStatus::Ok) i_.info = &kInvalidInfo;
     return status;
   }

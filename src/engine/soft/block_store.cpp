@@ -144,11 +144,11 @@ void BlockStore::suspend_links(bool global_too) {
   }
 }
 
-void BlockStore::suspend_links_to(u64 page) {
+void BlockStore::suspend_links_to(u64 address, u64 bytes) {
   for (auto& list : live_cells_) {
     usize kept = 0;
     for (const ExitIndex number : list) {
-      if ((exits_[number].target & ~u64{kPageSize - 1}) == page) {
+      if (((exits_[number].target ^ address) & ~(bytes - 1)) == 0) {
         patch_site(exits_[number], exits_[number].stub);
       } else {
         list[kept++] = number;

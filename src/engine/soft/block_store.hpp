@@ -37,9 +37,9 @@ class BlockStore {
 
   // Makes the exit lead to the block. `global`: the block's mapping survives an address-space switch.
   void link(ExitIndex exit, Block& to, bool global);
-  // Cross-page links lead back to the dispatcher: all, those to non-global pages, or those to one page.
+  // Cross-page links lead back to the dispatcher: all, those to non-global pages, or those into one naturally aligned range.
   void suspend_links(bool global_too);
-  void suspend_links_to(u64 page);
+  void suspend_links_to(u64 address, u64 bytes);
 
   // Drops every block made from this page of guest RAM. True when there was one.
   bool invalidate_page(u64 physical_page);

@@ -439,7 +439,7 @@ TEST_F(Soft, kicks_stop_an_endless_loop_with_the_state_whole) {
   Machine machine(true);
   machine.load(kCode, endless);
   machine.vcpu->state_changed();
-  for (int i = 0; i < 2000; i++) {
+  for (int i = 0; i < 400; i++) {
     std::thread kicker([&] {
       std::this_thread::sleep_for(std::chrono::microseconds(50 + i));
       machine.vcpu->kick();

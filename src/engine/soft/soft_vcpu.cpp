@@ -330,8 +330,8 @@ void SoftVcpu::flush_non_global() {
 }
 void SoftVcpu::flush_page(GuestLinear address) {
   epoch_++;
-  tlb_.flush_page(address.value());
-  blocks_->suspend_links_to(address.page().value());
+  const u64 bytes = tlb_.flush_page(address.value());
+  blocks_->suspend_links_to(address.value(), bytes);
 }
 
 void SoftVcpu::code_written(GuestPhysical address, usize bytes) {

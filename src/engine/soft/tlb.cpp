@@ -77,7 +77,12 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   entry.read_tag = page;
   if (write) entry.write_tag = page;
   if (!walked.value().global) has_non_global_[static_cast<usize>(view)] = true;
+  note_page_size(view, walked.value().page_bytes);
   return true;
+}
+
+void Tlb::note_page_size(View view, u64 bytes) {
+  if (bytes > largest_page_[static_cast<usize>(view)]) largest_page_[static_cast<usize>(view)] = bytes;
 }
 
 const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
@@ -92,6 +97,7 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
   u8* flags = memory_.page_flags(physical);
   if (flags == nullptr) return nullptr;
   cached = {page, physical.value(), memory_.host(physical, false), flags, walked.value().global};
+  note_page_size(view, walked.value().page_bytes);
   return &cached;
 }
 
@@ -152,16 +158,30 @@ void Tlb::flush_non_global() {
   }
 }
 
-void Tlb::flush_page(u64 linear) {
+// INVLPG drops every translation made from the page, which may have been a large one: SDM vol. 3, 4.10.4.1.
+// How large is not known any more, so all that a page of the largest size seen would hold goes.
+u64 Tlb::flush_page(u64 linear) {
+  u64 widest = kPageSize;
   for (unsigned v = 0; v < kViews; v++) {
-    const usize index = tlb_index(linear);
-    const TlbEntry& entry = context_.tlb[v][index];
-    const u64 page = linear & ~u64{kPageSize - 1};
-    if (entry.read_tag == page || entry.write_tag == page) clear_entry(static_cast<View>(v), index);
+    const u64 bytes = largest_page_[v];
+    if (bytes > widest) widest = bytes;
+    const auto inside = [&](u64 page) { return ((page ^ linear) & ~(bytes - 1)) == 0; };
+    const auto drop = [&](usize index) {
+      const TlbEntry& entry = context_.tlb[v][index];
+      if (inside(entry.read_tag) || inside(entry.write_tag)) clear_entry(static_cast<View>(v), index);
+    };
+    if (bytes == kPageSize) {
+      drop(tlb_index(linear));
+    } else {
+      for (usize i = 0; i < kTlbEntries; i++) drop(i);
+    }
     clear_stack(static_cast<View>(v));
     forget_jumps(static_cast<View>(v));
+    for (CodePage& page : code_pages_[v == static_cast<unsigned>(View::User) ? 0 : 1]) {
+      if (inside(page.linear)) page.linear = 1;
+    }
   }
-  for (auto& pages : code_pages_) pages[code_index(linear)].linear = 1;
+  return widest;
 }
 
 void Tlb::protect_code_page(const u8* host_page) {

@@ -39,7 +39,8 @@ class Tlb {
 
   void flush_all();
   void flush_non_global();
-  void flush_page(u64 linear);
+  // Returns the size of the naturally aligned range that was dropped, in bytes.
+  u64 flush_page(u64 linear);
   // No page of guest RAM at this host address may be written past the interpreter any more.
   void protect_code_page(const u8* host_page);
 
@@ -49,6 +50,7 @@ class Tlb {
   static constexpr usize kManyFilled = kTlbEntries;
 
   void clear_entry(View view, usize index);
+  void note_page_size(View view, u64 bytes);
   void clear_view(View view);
   void clear_stack(View view);
   static usize code_index(u64 linear) { return (linear >> kPageShift) & (kCodePages - 1); }
@@ -60,6 +62,7 @@ class Tlb {
   std::vector<u32> filled_[kViews];
   std::vector<u16> jumps_[kViews];
   bool has_non_global_[kViews] = {};
+  u64 largest_page_[kViews] = {kPageSize, kPageSize, kPageSize};  // ever seen, in bytes
   CodePage code_pages_[2][kCodePages];  // user, kernel
 };
 

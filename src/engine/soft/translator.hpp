@@ -148,7 +148,6 @@ class Translator {
   void load_guest(Gpr to, u8 guest);
   void store_guest(u8 guest, Gpr from);
   void commit() { current_->commit = offset16(); }
-  void split_info();
 
   // Instruction rewriting.
   struct Fields {

@@ -97,18 +97,6 @@ bool Translator::address(const Instruction& insn, u64 next_rip) {
   return true;
 }
 
-// An entry has room for one fragile range: a further one of the same instruction gets an entry of its own.
-void Translator::split_info() {
-  InstructionInfo rest;
-  rest.guest_offset = current_->guest_offset;
-  rest.shadowed = current_->shadowed;
-  rest.start = offset16();
-  rest.commit = rest.start;
-  current_->commit = rest.start;
-  infos_.push_back(rest);
-  current_ = &infos_.back();
-}
-
 // R14: from a linear address to the offset in its page, or away to the cold path. Leaves the TLB index in
 // R15 (not for the stack's own entry).
 void Translator::check_tag(Cold& cold, bool flags_live) {
@@ -127,7 +115,6 @@ void Translator::check_tag(Cold& cold, bool flags_live) {
   } else {
     // The same without touching flags: RCX is borrowed for JRCXZ, the one branch that reads none.
     cold.fragile = true;
-    if (current_->fragile_end != 0) split_info();
     if (!cold.stack) {
       e_->pext(R15, R14, HostMemory::context(offsetof(Context, tlb_index_mask)));
       e_->rorx(R15, R15, 64 - kTlbEntryShift);
