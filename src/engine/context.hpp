@@ -34,6 +34,7 @@ struct EngineContext {
   const cpu::Model& model;
   Tracer* tracer = nullptr;
   bool trace_instructions = false;
+  bool direct = true;  // soft: may run user code in a process of its own (engine/direct)
   int ram_file = -1;  // the memfd behind RAM, for engines that map it a second time
 };
 

@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "cpu/model.hpp"
+#include "engine/direct/direct.hpp"
 #include "engine/hosted_vector_unit.hpp"
 #include "engine/soft/block_store.hpp"
 #include "engine/soft/stubs.hpp"
@@ -48,6 +49,7 @@ Result<ContextPointer> make_context() {
 class SoftVcpu final : public engine::Vcpu,
                        private cpu::TranslationObserver,
                        private cpu::Platform,
+                       private direct::CodeGuard,
                        private host::FaultHandler {
  public:
   SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
@@ -124,7 +126,12 @@ class SoftVcpu final : public engine::Vcpu,
   bool handle(int signal, siginfo_t* info, ucontext_t* context) override;
   bool stop_at(ucontext_t* context, u64 rip, u64 stub);
 
+  // direct::CodeGuard
+  void page_holds_code(const u8* host_page) override { tlb_.protect_code_page(host_page); }
+
   // The dispatcher.
+  bool run_directly();
+  void interpret_page();
   bool translatable() const;
   u32 mode_now() const;
   Block* block_at(u64 linear, u32 mode, bool& global);
@@ -145,11 +152,13 @@ class SoftVcpu final : public engine::Vcpu,
   Entries entries_;
   Tlb tlb_;
   std::optional<BlockStore> blocks_;
+  std::optional<direct::Direct> direct_;
   Translator translator_;
   u64 vector_mask_ = 0;
   bool vector_live_ = false;  // the guest's vector state is in host registers
   u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
   u64 epoch_ = 0;             // grows whenever blocks or mappings went away
+  bool direct_lost_ = false;
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
@@ -173,6 +182,11 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   u32 low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   vector_mask_ = kVectorComponents & low;
+  if (engine.direct && engine.ram_file >= 0) {
+    cpu::TranslationObserver& observer = *this;
+    direct::CodeGuard& guard = *this;
+    direct_.emplace(engine.memory, engine.ram_file, observer, guard, vector_mask_, engine.model.options().tsc_hz);
+  }
 }
 
 // --- vector state -------------------------------------------------------------------------------------
@@ -290,16 +304,19 @@ HelperResult SoftVcpu::interpret_here(u64 note) {
 
 void SoftVcpu::flush_all() {
   epoch_++;
+  if (direct_) direct_->mappings().forget_all();
   tlb_.flush_all();
   blocks_->suspend_links(true);
 }
 void SoftVcpu::flush_non_global() {
   epoch_++;
+  if (direct_) direct_->mappings().forget_all();
   tlb_.flush_non_global();
   blocks_->suspend_links(false);
 }
 void SoftVcpu::flush_page(GuestLinear address) {
   epoch_++;
+  if (direct_) direct_->mappings().forget_page(address.value());
   tlb_.flush_page(address.value());
   blocks_->suspend_links_to(address.page().value());
 }
@@ -310,6 +327,7 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
   const GuestPhysical page = address.page();
   u8* flags = memory_.page_flags(page);
   if (flags != nullptr) *flags = static_cast<u8>(*flags & ~memory::PageFlag::code);
+  if (direct_) direct_->mappings().forget_physical(page.value());
   if (blocks_->invalidate_page(page.value())) {
     epoch_++;
     for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
@@ -346,6 +364,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   if (!code_.holds(pc)) {
     if (!kick_signal && !stepping) return false;
     context_->exit_request = 1;
+    if (kick_signal && direct_) direct_->interrupt();
     registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
     return true;
   }
@@ -423,6 +442,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
   put_away_vector();
   if ((*page->flags & memory::PageFlag::code) == 0) {
     *page->flags |= memory::PageFlag::code;
+    if (direct_) direct_->mappings().forget_physical(page->physical);
     tlb_.protect_code_page(page->host);
   }
   TranslationInput input;
@@ -454,6 +474,42 @@ engine::Exit SoftVcpu::come_back(engine::ExitReason reason) {
   return {reason, {}};
 }
 
+// A short visit to a page that cannot run natively: the guest's vDSO, say.
+void SoftVcpu::interpret_page() {
+  constexpr unsigned kShort = 400;  // instructions
+  State& state = context_->state;
+  const u64 page = state.rip >> kPageShift;
+  for (unsigned i = 0; i < kShort; i++) {
+    interpreter_.execute_one(state);
+    if (state.rip >> kPageShift != page || state.cpl() != 3 || context_->exit_request != 0 ||
+        state.pending.kind != cpu::Event::Kind::None || !translatable()) {
+      return;
+    }
+  }
+  direct_->refuse(state);
+}
+
+// Runs user code in the stub process. False: the translator must do it.
+bool SoftVcpu::run_directly() {
+  put_away_vector();
+  switch (direct_->run(context_->state, context_->exit_request)) {
+    case direct::Outcome::Declined:
+      return false;
+    case direct::Outcome::Interpret:
+      interpreter_.execute_one(context_->state);
+      return true;
+    case direct::Outcome::Returned:
+      return true;
+    case direct::Outcome::Foreign:
+      interpret_page();
+      return true;
+    case direct::Outcome::Failed:
+      direct_lost_ = true;
+      return true;
+  }
+  return true;
+}
+
 engine::Exit SoftVcpu::run() {
   if (!thread_known_.load(std::memory_order_relaxed)) {
     thread_.emplace(host::KickableThread::current());
@@ -463,8 +519,13 @@ engine::Exit SoftVcpu::run() {
   const host::FaultScope own_scope(*this);
   State& state = context_->state;
   for (;;) {
+    if (direct_lost_) {
+      return {engine::ExitReason::Failed,
+              Error("The process that ran the guest's user code has died (was it killed? is the host out of memory?).")};
+    }
     if (kicked_.exchange(false)) {
       context_->exit_request = 0;
+      if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
       return come_back(engine::ExitReason::Kicked);
     }
     context_->exit_request = 0;
@@ -482,6 +543,7 @@ engine::Exit SoftVcpu::run() {
           return come_back(engine::ExitReason::Shutdown);
       }
     }
+    if (direct_ && (direct_->wanted(state) || direct_->forced(state)) && run_directly()) continue;
     u32 mode = mode_now();
     bool global = false;
     Block* block = block_at(state.rip, mode, global);

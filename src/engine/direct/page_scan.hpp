@@ -1,0 +1,19 @@
+// Finds instructions that must not run natively in guest code: those that give away the host's values without a
+// trap (CPUID, XGETBV, RDPID, SGDT …), and SYSENTER. Every byte position is tried, as a jump may go anywhere, so
+// data that looks like one counts too: the page just stays with the translator.
+// The host's safety does not depend on it, only what the guest sees.
+#pragma once
+
+#include <span>
+
+#include "base/types.hpp"
+
+namespace nacre::direct {
+
+// True when one of the refused instructions begins in `bytes`, as far as its opcode bytes are there.
+[[nodiscard]] bool holds_refused(std::span<const u8> bytes);
+
+// How many bytes of two neighbouring pages must be looked at together.
+inline constexpr usize kScanOverlap = 2;
+
+}  // namespace nacre::direct
