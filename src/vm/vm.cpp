@@ -77,6 +77,7 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .model = processor->model,
       .tracer = trace,
       .trace_instructions = trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
+      .direct = config.direct,
       .ram_file = ram_.file(),
   };
   auto vcpu = engine::make_vcpu(config.engine, context);

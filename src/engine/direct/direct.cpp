@@ -117,6 +117,7 @@ bool Direct::prepare(const State& state) {
 
 Outcome Direct::run(State& state, const volatile u32& exit_request) {
   const u64 cr3 = state.cr3;
+  const bool from_nothing = mappings_.all_forgotten() || stub_ == nullptr;
   if (!prepare(state)) {
     policy_.refuse(cr3, __rdtsc());
     statistics_.declined++;
@@ -184,7 +185,7 @@ Outcome Direct::run(State& state, const volatile u32& exit_request) {
     const bool kicked = signal == SIGUSR1;
     statistics_.kicks += kicked ? 1 : 0;
     statistics_.native_ticks += native;
-    policy_.came_back(cr3, after, native, faults, kicked);
+    policy_.came_back(cr3, after, native, faults, kicked, from_nothing);
     return foreign ? Outcome::Foreign : explain(state, signal, code, address, trap);
   }
 }

@@ -1,5 +1,6 @@
 #include "engine/direct/mappings.hpp"
 
+#include <cpuid.h>
 #include <sys/mman.h>
 
 #include "engine/direct/page_scan.hpp"
@@ -15,6 +16,13 @@ constexpr u64 kUserEnd = 0x7fff'ffff'f000;
 constexpr u64 kPageMask = ~u64{kPageSize - 1};
 constexpr u64 kWindow = 64;          // pages looked at around a fault
 constexpr usize kMostPages = 1 << 18;  // past this everything is forgotten (and the host's limit of mappings kept)
+
+bool host_umip() {
+  u32 a = 0, b = 0, c = 0, d = 0;
+  constexpr u32 kUmip = 1 << 2;
+  static const bool has = __get_cpuid_count(7, 0, &a, &b, &c, &d) != 0 && (c & kUmip) != 0;
+  return has;
+}
 
 }  // namespace
 
@@ -120,7 +128,7 @@ bool Mappings::seam_is_clean(u64 first, u64 second) const {
   u8 bytes[2 * kScanOverlap] = {};
   if (!memory_.read(GuestPhysical(first + kPageSize - kScanOverlap), bytes, kScanOverlap)) return false;
   if (!memory_.read(GuestPhysical(second), bytes + kScanOverlap, kScanOverlap)) return false;
-  return !holds_refused(bytes);
+  return !holds_refused(bytes, umip_);
 }
 
 bool Mappings::may_run(u64 linear, u64 physical) {
@@ -135,7 +143,7 @@ bool Mappings::may_run(u64 linear, u64 physical) {
   if (before != ~u64{0} && !seam_is_clean(before, physical)) return false;
   if (after != ~u64{0} && !seam_is_clean(physical, after)) return false;
   if ((*flags & PageFlag::code) != 0 && clean_.contains(physical)) return true;
-  if (holds_refused({host, kPageSize})) return false;
+  if (holds_refused({host, kPageSize}, umip_)) return false;
   // Where else it is mapped it must not be written.
   const auto [begin, end] = physical_.equal_range(physical);
   for (auto it = begin; it != end; ++it) {
@@ -166,6 +174,9 @@ u32 Mappings::serve(const cpu::State& state, u64 address, AccessType type, Order
   if (wanted >= kUserEnd || forbidden(wanted)) return 0;
   const auto walked = cpu::walk(state, memory_, &observer_, GuestLinear(address), type, cpu::Privilege::User);
   if (!walked) return 0;
+  const bool umip = host_umip() && (state.cr4 & x86::Cr4::UMIP) != 0;
+  if (umip != umip_) clean_.clear();
+  umip_ = umip;
 
   u32 count = 0;
   const auto add = [&](u64 linear, u64 physical, u64 offset, u32 protection) {

@@ -69,6 +69,7 @@ class Mappings {
   std::unordered_multimap<u64, u64> physical_;   // the other way round
   std::unordered_map<u64, bool> clean_;          // scanned while marked as code, by physical address
 
+  bool umip_ = false;
   bool all_ = false;
   u32 linear_count_ = 0, physical_count_ = 0;
   u64 forgotten_linear_[16] = {};

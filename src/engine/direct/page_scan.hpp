@@ -11,7 +11,8 @@
 namespace nacre::direct {
 
 // True when one of the refused instructions begins in `bytes`, as far as its opcode bytes are there.
-[[nodiscard]] bool holds_refused(std::span<const u8> bytes);
+// `umip`: host and guest both keep SGDT and its like from user code (CR4.UMIP), so that these trap.
+[[nodiscard]] bool holds_refused(std::span<const u8> bytes, bool umip = false);
 
 // How many bytes of two neighbouring pages must be looked at together.
 inline constexpr usize kScanOverlap = 2;

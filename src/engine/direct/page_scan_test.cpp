@@ -13,6 +13,7 @@ TEST(PageScan, refuses_what_shows_the_host) {
   EXPECT_TRUE(holds_refused(Bytes{0x90, 0x0f, 0xa2}));              // cpuid
   EXPECT_TRUE(holds_refused(Bytes{0x0f, 0x01, 0xd0}));              // xgetbv
   EXPECT_TRUE(holds_refused(Bytes{0x0f, 0x01, 0x00}));              // sgdt [rax]
+  EXPECT_FALSE(holds_refused(Bytes{0x0f, 0x01, 0x00}, true));       // … traps under UMIP
   EXPECT_TRUE(holds_refused(Bytes{0xf3, 0x48, 0x0f, 0xc7, 0xf8}));  // rdpid rax
   EXPECT_TRUE(holds_refused(Bytes{0x0f, 0x34}));                    // sysenter
   EXPECT_TRUE(holds_refused(Bytes{0x0f, 0x0f, 0xa2}));              // in the middle of something else

@@ -26,12 +26,14 @@ class Policy {
 
   [[nodiscard]] bool direct(u64 cr3) { return at(cr3).cr3 == cr3 && at(cr3).direct; }
 
-  // A stay in guest code has ended; `spent` native time, `faults` pages asked for on the way.
-  void came_back(u64 cr3, u64 now, u64 spent, u64 faults, bool kicked) {
+  // A stay in guest code has ended; `spent` native time, `faults` pages asked for on the way; `from_nothing`: all
+  // mappings had to be made anew, as after a switch of address spaces.
+  void came_back(u64 cr3, u64 now, u64 spent, u64 faults, bool kicked, bool from_nothing) {
     Space& space = at(cr3);
     if (space.cr3 != cr3) return;
     const i64 millisecond = static_cast<i64>(millisecond_);
-    space.credit += static_cast<i64>(spent) - static_cast<i64>(faults) * millisecond / 100;
+    space.credit += static_cast<i64>(spent) - static_cast<i64>(faults) * millisecond / 50;
+    if (from_nothing) space.credit -= millisecond / 5;
     if (!kicked) space.credit -= millisecond / 20;
     // Time on a busy host counts what the guest did not have; so there is a limit of another kind as well.
     space.exits = kicked ? 0 : space.exits + 1;
@@ -43,9 +45,13 @@ class Policy {
     if (space.credit < 0) stay_away(space, now);
   }
 
-  // Something in this space cannot run directly.
+  // What this space runs now cannot run directly; it may come to something else soon.
   void refuse(u64 cr3, u64 now) {
-    if (at(cr3).cr3 == cr3) stay_away(at(cr3), now);
+    Space& space = at(cr3);
+    if (space.cr3 != cr3) return;
+    space.direct = false;
+    space.exits = 0;
+    space.not_before = now + 20 * millisecond_;
   }
 
  private:
@@ -58,7 +64,7 @@ class Policy {
   };
   static constexpr u32 kEnough = 2;
   static constexpr i64 kMostCredit = 2;  // ms
-  static constexpr u32 kMostExits = 100;  // between two interruptions
+  static constexpr u32 kMostExits = 24;  // between two interruptions
   static constexpr u32 kMostBackOff = 6;
   static constexpr usize kSpaces = 64;
 
