@@ -22,8 +22,8 @@ void MachineOptions::add_to(CLI::App& command) {
   command.add_option("--cpu", cpu, "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has")
       ->type_name("MODEL")->capture_default_str();
   command.add_option("--direct", direct, "Whether the soft engine may run long computations of guest programs as themselves, in "
-                     "a process of their own: on or off")
-      ->type_name("on|off")->capture_default_str();
+                     "a process of their own: on, off, or always, which is slow and for tests")
+      ->type_name("MODE")->capture_default_str();
   command.add_option("--timeout", timeout, "Stop the guest after this many seconds (fractions are fine); exit status 124")
       ->type_name("SECONDS");
   command.add_option("--log", log, "Trace to stderr: any of exec, event, port, mmio, msr, unknown, last, all, with commas "
@@ -50,8 +50,9 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {
     return Error("There is no CPU model \"").append(cpu.c_str()).append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
   }
-  if (direct != "on" && direct != "off") return Error{"--direct takes on or off."};
-  config.direct = direct == "on";
+  if (direct != "on" && direct != "off" && direct != "always") return Error{"--direct takes on, off or always."};
+  config.direct = direct == "off" ? engine::DirectMode::Off
+                                  : direct == "on" ? engine::DirectMode::On : engine::DirectMode::Always;
   if (!std::isfinite(timeout) || timeout < 0 || timeout > 1e9) return Error{"--timeout wants seconds, as 30 or 0.5."};
   if (!log.empty()) {
     config.trace_topics = vm::trace_topics(log.c_str());

@@ -26,6 +26,10 @@ class Tracer {
   ~Tracer() = default;
 };
 
+// Whether the soft engine runs guest user code in a process of its own (engine/direct). Always: whenever that is
+// possible at all, however short; slow, for tests.
+enum class DirectMode : u8 { Off, On, Always };
+
 struct EngineContext {
   memory::AddressSpace& memory;
   // Calls take the board's lock, but for tsc(), random() and interrupt_pending(), the latter being one
@@ -34,7 +38,7 @@ struct EngineContext {
   const cpu::Model& model;
   Tracer* tracer = nullptr;
   bool trace_instructions = false;
-  bool direct = true;  // soft: may run user code in a process of its own (engine/direct)
+  DirectMode direct = DirectMode::Off;
   int ram_file = -1;  // the memfd behind RAM, for engines that map it a second time
 };
 

@@ -182,10 +182,11 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   u32 low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   vector_mask_ = kVectorComponents & low;
-  if (engine.direct && engine.ram_file >= 0) {
+  if (engine.direct != engine::DirectMode::Off && engine.ram_file >= 0) {
     cpu::TranslationObserver& observer = *this;
     direct::CodeGuard& guard = *this;
     direct_.emplace(engine.memory, engine.ram_file, observer, guard, vector_mask_, engine.model.options().tsc_hz);
+    if (engine.direct == engine::DirectMode::Always) direct_->force();
   }
 }
 
