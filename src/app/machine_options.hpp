@@ -14,7 +14,7 @@ struct MachineOptions {
   std::string memory = "512M";
   std::string engine = "auto";
   std::string cpu = "host";
-  std::string direct = "on";
+  std::string direct = "off";
   std::string log;
   std::string log_file;
   double timeout = 0;  // seconds; 0: none

@@ -26,7 +26,7 @@ namespace nacre::vm {
 struct Config {
   u64 memory_bytes = 512 * kMiB;
   engine::Kind engine = engine::Kind::Interp;
-  engine::DirectMode direct = engine::DirectMode::On;
+  engine::DirectMode direct = engine::DirectMode::Off;
   cpu::Level cpu_level = cpu::Level::Host;
   unsigned serial_ports = 1;
   bool debug_exit = false;
