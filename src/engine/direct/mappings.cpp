@@ -45,7 +45,7 @@ void Mappings::reset() {
 }
 
 void Mappings::forget_page(u64 linear) {
-  if (linear_count_ == std::size(forgotten_linear_)) {
+  if (large_ || linear_count_ == std::size(forgotten_linear_)) {
     all_ = true;
   } else {
     forgotten_linear_[linear_count_++] = linear & kPageMask;
@@ -104,6 +104,7 @@ u32 Mappings::catch_up(Order* orders) {
     }
     pages_.clear();
     physical_.clear();
+    large_ = false;
   } else {
     const auto unmap = [&](u64 linear) {
       if (pages_.find(linear) == pages_.end()) return;
@@ -194,6 +195,7 @@ u32 Mappings::serve(const cpu::State& state, u64 address, AccessType type, Order
     return true;
   };
 
+  if (walked.value().page_bytes != kPageSize) large_ = true;
   // The page itself first: whether it can be had at all.
   u64 offset = 0;
   const u64 physical = walked.value().address.page().value();
@@ -219,6 +221,7 @@ u32 Mappings::serve(const cpu::State& state, u64 address, AccessType type, Order
     u64 other_offset = 0;
     if (!to_file(other_physical, other_offset)) continue;
     if (type == AccessType::Execute && !other.value().executable) continue;
+    if (other.value().page_bytes != kPageSize) large_ = true;
     const u32 protection = rights(linear, other.value(), type);
     if (protection == 0 || (known != pages_.end() && known->second.protection == protection &&
                             known->second.physical == other_physical)) {

@@ -70,6 +70,7 @@ class Mappings {
   std::unordered_map<u64, bool> clean_;          // scanned while marked as code, by physical address
 
   bool umip_ = false;
+  bool large_ = false;  // something is mapped out of a large page: INVLPG of any address in it flushes all of it
   bool all_ = false;
   u32 linear_count_ = 0, physical_count_ = 0;
   u64 forgotten_linear_[16] = {};
