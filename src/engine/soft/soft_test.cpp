@@ -19,7 +19,7 @@ namespace nacre::soft {
 namespace {
 
 constexpr u64 kRamBytes = 16 * kMiB;
-constexpr u64 kCode = 0x10000, kStackTop = 0x80000, kData = 0x100000, kTables = 0x1000;
+constexpr u64 kCode = 0x10000, kStackTop = 0x80000, kTables = 0x1000;
 
 class QuietPlatform final : public cpu::Platform {
  public:
