@@ -1,0 +1,52 @@
+#include "storage/image_lock.hpp"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <initializer_list>
+
+#include "host/error.hpp"
+
+namespace nacre::storage {
+namespace {
+
+constexpr u32 kDoing = 100, kForbidding = 200;
+constexpr u32 kReading = 0, kWriting = 1, kResizing = 3;
+
+struct flock byte_lock(short type, u32 byte) {
+  struct flock lock = {};
+  lock.l_type = type;
+  lock.l_whence = SEEK_SET;
+  lock.l_start = byte;
+  lock.l_len = 1;
+  return lock;
+}
+
+bool take(int file, u32 byte) {
+  struct flock lock = byte_lock(F_RDLCK, byte);
+  return fcntl(file, F_OFD_SETLK, &lock) == 0;
+}
+
+// Whether somebody else has a lock there.
+bool is_taken(int file, u32 byte) {
+  struct flock lock = byte_lock(F_WRLCK, byte);
+  return fcntl(file, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
+}
+
+}  // namespace
+
+Status lock_image(int file, const std::string& path, Access access) {
+  const bool writes = access == Access::ReadWrite;
+  bool taken = take(file, kDoing + kReading) && take(file, kForbidding + kWriting) &&
+               take(file, kForbidding + kResizing);
+  if (writes) taken = taken && take(file, kDoing + kWriting) && take(file, kDoing + kResizing);
+  if (!taken && (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL)) return {};
+  bool refused = !taken || is_taken(file, kForbidding + kReading) || is_taken(file, kDoing + kWriting) ||
+                 is_taken(file, kDoing + kResizing);
+  if (writes)
+    refused = refused || is_taken(file, kForbidding + kWriting) || is_taken(file, kForbidding + kResizing);
+  if (!refused) return {};
+  return Error("The image ").append(path.c_str()).append(" is in use by another process; stop that first.");
+}
+
+}  // namespace nacre::storage
