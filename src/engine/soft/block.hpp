@@ -18,6 +18,8 @@ struct Mode {
   static constexpr u32 avx512 = 1 << 5;
   static constexpr u32 tsc = 1 << 6;     // RDTSC is allowed, and the host's counter is the platform's
   static constexpr u32 hint = 1 << 7;    // Context::interrupt_hint is there
+  // Of a block's key alone, never of Context::mode: no access shares a check.
+  static constexpr u32 ungrouped = 1 << 8;
 };
 
 // Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
@@ -54,7 +56,7 @@ struct BlockExit {
   u32 site = 0;          // code offset of a rel32, or a cell's number
   u32 stub = 0;          // code offset
   bool is_cell = false;  // target on another page: goes through a link cell
-  bool in_cell_list = false;
+  bool to_twin = false;  // leads to a block of Mode::ungrouped
 };
 
 struct Block {
@@ -71,6 +73,7 @@ struct Block {
   BlockIndex hash_next = kNone;
   BlockIndex page_next = kNone;
   ExitIndex incoming = kNone;
+  u8 denied = 0;            // how often a group's page was not all that the group wanted
   bool flags_live = false;  // at entry
   bool valid = false;
 };

@@ -23,18 +23,17 @@ Block* BlockStore::find(u64 linear, u64 physical, u32 mode) {
   return nullptr;
 }
 
-const Block* BlockStore::at_code(usize offset) const {
+Block* BlockStore::at_code(usize offset) {
   // Blocks are made in the order of their code.
   const auto after = std::upper_bound(blocks_.begin(), blocks_.end(), offset,
                                       [](usize at, const Block& b) { return at < b.code; });
   if (after == blocks_.begin()) return nullptr;
-  const Block& b = *(after - 1);
+  Block& b = *(after - 1);
   return offset < b.code + b.total_bytes ? &b : nullptr;
 }
 
 const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) const {
   const usize within = offset - b.code;
-  if (within >= b.hot_bytes) return nullptr;
   const InstructionInfo* first = infos_.data() + b.first_instruction;
   const InstructionInfo* last = first + b.instructions;
   const InstructionInfo* after = std::upper_bound(
@@ -50,7 +49,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   numbered.first_exit = static_cast<ExitIndex>(exits_.size());
   numbered.first_cell = cells_used_;
   numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
-  numbered.grouping = !ungrouped_.contains(input.linear);
+  numbered.grouping = (input.mode & Mode::ungrouped) == 0 && !ungrouped_.contains(input.linear);
   NACRE_CHECK(translator.translate(numbered, emitter));
   cells_used_ += translator.cells_used();
 
@@ -73,6 +72,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
     e.target = planned.target;
     e.from = number;
     e.is_cell = planned.is_cell;
+    e.to_twin = planned.to_twin;
     e.stub = b.code + planned.stub;
     e.site = planned.is_cell ? planned.cell : b.code + planned.site;
     if (e.is_cell) code_.cells()[e.site] = code_.executable(e.stub);

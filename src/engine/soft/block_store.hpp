@@ -19,6 +19,7 @@ class BlockStore {
 
   [[nodiscard]] Block* find(u64 linear, u64 physical, u32 mode);
   [[nodiscard]] Block& block(BlockIndex i) { return blocks_[i]; }
+  [[nodiscard]] const Block& block(BlockIndex i) const { return blocks_[i]; }
   [[nodiscard]] BlockIndex index(const Block& b) const {
     return static_cast<BlockIndex>(&b - blocks_.data());
   }
@@ -26,8 +27,8 @@ class BlockStore {
   [[nodiscard]] usize exit_count() const { return exits_.size(); }
 
   // The block whose code holds this offset of the cache, valid or not; null for stubs and side entries.
-  [[nodiscard]] const Block* at_code(usize offset) const;
-  // The instruction at a code offset within the block's hot part; null in its cold part.
+  [[nodiscard]] Block* at_code(usize offset);
+  // The instruction at a code offset within the block. In most of its cold part, one that is never whole.
   [[nodiscard]] const InstructionInfo* instruction_at(const Block& block, usize offset) const;
 
   // Translates and enters a block. Null when there is no room: clear() and try again.
@@ -49,6 +50,7 @@ class BlockStore {
 
   [[nodiscard]] u64 code_address(const Block& block) const { return code_.executable(block.code); }
   [[nodiscard]] usize block_count() const { return blocks_.size(); }
+  [[nodiscard]] usize code_bytes() const { return used_; }
   [[nodiscard]] u64 translated() const { return translated_; }
   [[nodiscard]] u64 cleared() const { return cleared_; }
 

@@ -36,6 +36,17 @@ static_assert(sizeof(TlbEntry) == 1 << kTlbEntryShift);
 // A group of accesses shares one check; its addend is kept here for the later ones.
 inline constexpr unsigned kGroupSlots = 16;
 
+// An access that crosses into another page is done on `bytes`, with the page boundary in the middle, so that the
+// operand is as (mis)aligned as the guest's. What was written is then put where it belongs.
+struct Bounce {
+  static constexpr unsigned kBoundary = 64;
+  u64 at = 0;  // host address of the operand in `bytes`
+  u64 first = 0, first_bytes = 0;
+  u64 second = 0, second_bytes = 0;  // host addresses and sizes of its two parts
+  u64 spill[6] = {};  // registers of the stubs that do this
+  alignas(64) u8 bytes[2 * kBoundary] = {};
+};
+
 struct alignas(64) Context {
   // Scratch of emitted sequences, in reach of an 8-bit displacement below RSP.
   u64 spill_rcx = 0;
@@ -63,6 +74,7 @@ struct alignas(64) Context {
   // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.
   alignas(64) TlbEntry stack_page[kViews];
   u64 group_addend[kGroupSlots] = {};
+  Bounce bounce;
   alignas(64) TlbEntry tlb[kViews][kTlbEntries];
   alignas(64) u64 jump_cache[kViews][kJumpCacheEntries];
 };

@@ -178,6 +178,10 @@ void Emitter::branch_rip(u8 extension, u64 cell) {
   word32(static_cast<u32>(cell - (here() + 4)));
 }
 
+void Emitter::repeat(usize from, usize to) {
+  for (usize i = from; i < to; i++) byte(start_[i]);
+}
+
 void Emitter::patch32(usize displacement_at, usize target_offset) {
   if (overflowed_) return;
   const u32 value = static_cast<u32>(target_offset - (displacement_at + 4));

@@ -109,6 +109,8 @@ class Emitter {
   usize jrcxz();  // rel8; returns the offset of its displacement
   void ret() { byte(0xc3); }
 
+  void repeat(usize from, usize to);  // what stands at these offsets, again
+
   void patch32(usize displacement_at, usize target_offset);
   void patch8(usize displacement_at, usize target_offset);
 

@@ -249,6 +249,115 @@ TEST_F(Soft, accesses_that_cross_pages) {
   run_both(crossing);
 }
 
+// Every offset over a page boundary, several times, so that the quick ways are taken; flags live and dead.
+GUEST_CODE(crossing_everywhere, R"(
+  mov $4, %r9d
+1: mov $0x100fc0, %ebx
+2: mov %rbx, (%rbx)
+  stc
+  mov (%rbx), %rcx
+  adc %rcx, %rax
+  add %rax, 3(%rbx)
+  incl 5(%rbx)
+  movdqu 1(%rbx), %xmm0
+  paddb %xmm0, %xmm0
+  std
+  cld
+  movdqu %xmm0, 2(%rbx)
+  fildll 4(%rbx)
+  fstpt 6(%rbx)
+  cmp %ax, 7(%rbx)
+  setc 1(%rbx)
+  lock xaddq %rax, 2(%rbx)
+  xchg %rdx, 9(%rbx)
+  mov %rax, %r13
+  xor %r13, 11(%rbx)
+  add 13(%rbx), %r13
+  xadd %r13, 1(%rbx)
+  btsq $9, 4(%rbx)
+  lea (%rbx), %rsp
+  push %r13
+  pushq 8(%rbx)
+  popq %rsi
+  pushf
+  pop %r8
+  pop %rdi
+  add %rdi, %rsi
+  call 3f
+3: pop %rdi
+  inc %rbx
+  cmp $0x101000, %rbx
+  jne 2b
+  dec %r9
+  jnz 1b
+  mov $0x80000, %esp
+  hlt)")
+
+TEST_F(Soft, every_access_that_crosses) { run_both(crossing_everywhere); }
+
+GUEST_CODE(half_a_page_fault, R"(
+  mov $0xfffffc, %ebx
+  mov $7, %eax
+  mov %rax, -8(%rbx)
+  mov %rax, (%rbx)
+  adc $0, %rax
+  hlt)")
+
+TEST_F(Soft, a_crossing_write_with_a_fault_in_its_second_half_writes_nothing) {
+  const auto machine = run_both(half_a_page_fault);
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::R15], 14U);
+  EXPECT_EQ(machine->vcpu->state().cr2, 0x1000000U);
+  EXPECT_EQ(machine->get64(0xfffff8), 0U);
+}
+
+GUEST_CODE(misaligned_crossing, R"(
+  mov $0x100ff8, %ebx
+  mov $3, %ecx
+1: movups (%rbx), %xmm0
+  movups %xmm0, (%rbx)
+  dec %ecx
+  jnz 1b
+  movaps %xmm0, (%rbx)
+  hlt)")
+
+TEST_F(Soft, a_crossing_write_that_must_be_aligned_faults) {
+  EXPECT_EQ(run_both(misaligned_crossing)->vcpu->state().gpr[x86::R15], 13U);
+}
+
+// The accesses of a block share a check whose window lies over a page boundary, in a loop and after a fault-free
+// first run; then the second page is gone.
+GUEST_CODE(window_over_boundary, R"(
+  mov $100, %ecx
+1: mov $0x100fe0, %ebx
+  cmp $50, %ecx
+  jae 2f
+  add $0x40, %ebx
+2: add %rcx, (%rbx)
+  add %rcx, 0x18(%rbx)
+  add %rcx, 0x20(%rbx)
+  mov 0x28(%rbx), %rax
+  stc
+  adc %rax, 0x38(%rbx)
+  lea 0x20(%rbx), %rsp
+  push %rcx
+  push %rax
+  pop %rdx
+  pop %rsi
+  mov $0x80000, %esp
+  dec %ecx
+  jnz 1b
+  mov $0xffffe8, %ebx
+  mov %rcx, (%rbx)
+  incq 8(%rbx)
+  incq 0x18(%rbx)
+  hlt)")
+
+TEST_F(Soft, windows_over_a_page_boundary) {
+  const auto machine = run_both(window_over_boundary);
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::R15], 14U);
+  EXPECT_EQ(machine->get64(0xfffff0), 1U);
+}
+
 GUEST_CODE(pushed_flags, R"(
   mov $0x100000, %ebx
   stc
@@ -453,6 +562,39 @@ TEST_F(Soft, kicks_stop_an_endless_loop_with_the_state_whole) {
     EXPECT_TRUE(s.gpr[x86::RSP] == kStackTop || s.gpr[x86::RSP] == kStackTop - 8 || s.gpr[x86::RSP] == kStackTop - 16);
     EXPECT_GE(s.rip, kCode);
     EXPECT_LT(s.rip, kCode + endless.size());
+  }
+  EXPECT_GT(machine.vcpu->state().gpr[x86::RAX], 1000U);
+}
+
+// Counts in a word that lies over a page boundary; RDX follows it.
+GUEST_CODE(crossing_count, R"(
+  mov $0x100ffc, %ebx
+1: inc %rax
+  incq (%rbx)
+  mov (%rbx), %rdx
+  lea 0x1008(%rbx), %rsp
+  stc
+  push %rdx
+  pop %rcx
+  jnc 2f
+  jmp 1b
+2: hlt)")
+
+TEST_F(Soft, kicks_find_crossing_accesses_whole) {
+  Machine machine(true);
+  machine.load(kCode, crossing_count);
+  machine.vcpu->state_changed();
+  for (int i = 0; i < 1000; i++) {
+    std::thread kicker([&] {
+      std::this_thread::sleep_for(std::chrono::microseconds(20 + i % 50));
+      machine.vcpu->kick();
+    });
+    EXPECT_EQ(machine.vcpu->run().reason, engine::ExitReason::Kicked);
+    kicker.join();
+    const cpu::State& s = machine.vcpu->state();
+    if (s.gpr[x86::RAX] == 0) continue;
+    const bool between = s.rip == kCode + 8;  // INC of the register done, of memory not yet
+    ASSERT_EQ(s.gpr[x86::RAX] - machine.get64(0x100ffc), between ? 1U : 0U) << std::hex << s.rip;
   }
   EXPECT_GT(machine.vcpu->state().gpr[x86::RAX], 1000U);
 }

@@ -10,6 +10,7 @@
 #include "cpu/model.hpp"
 #include "engine/hosted_vector_unit.hpp"
 #include "engine/soft/block_store.hpp"
+#include "engine/soft/record.hpp"
 #include "engine/soft/stubs.hpp"
 #include "engine/soft/tlb.hpp"
 #include "host/signals.hpp"
@@ -36,6 +37,10 @@ struct ContextDeleter {
     munmap(context, sizeof(Context));
   }
 };
+// memcpy would use vector registers, which may hold the guest's values.
+void copy(u8* to, const u8* from, u64 bytes) {
+  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(bytes) : : "memory");
+}
 using ContextPointer = std::unique_ptr<Context, ContextDeleter>;
 
 Result<ContextPointer> make_context() {
@@ -52,6 +57,11 @@ class SoftVcpu final : public engine::Vcpu,
  public:
   SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
            std::unique_ptr<engine::HostedVectorUnit> vector);
+  ~SoftVcpu() override {
+    if (record_ != nullptr) record_->finish(*blocks_, code_);
+  }
+  SoftVcpu(const SoftVcpu&) = delete;
+  SoftVcpu& operator=(const SoftVcpu&) = delete;
 
   engine::Exit run() override;
   void kick() override;
@@ -65,10 +75,13 @@ class SoftVcpu final : public engine::Vcpu,
   static HelperResult fill_group(Context* context, u64 low, u64 note);
   static HelperResult interpret(Context* context, u64 note);
   HelperResult fill(u64 linear, bool write, u64 note);
+  HelperResult fill_group(u64 low, u64 note);
+  bool bounce(u64 linear, u64 bytes, bool write);
+  u8* host_of(View view, u64 linear, bool write);
   HelperResult interpret_here(u64 note);
-  void ungroup(u64 host_address);
   HelperResult finish_helper(HelperResult result);
   bool go_on();
+  [[nodiscard]] View view_now() const { return static_cast<View>(context_->mode & Mode::view_mask); }
   bool event_due();
   void set_mode(u32 mode);
 
@@ -142,6 +155,11 @@ class SoftVcpu final : public engine::Vcpu,
 
   void put_away_vector();
   void take_back_vector();
+  void note(Help help, u64 rip) {
+    if (record_ == nullptr) return;
+    put_away_vector();
+    record_->count(help, rip);
+  }
 
   memory::AddressSpace& memory_;
   cpu::Platform& outside_;
@@ -162,6 +180,7 @@ class SoftVcpu final : public engine::Vcpu,
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
+  const std::unique_ptr<Record> record_ = Record::create();
 };
 
 SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
@@ -247,58 +266,87 @@ HelperResult SoftVcpu::fill_write(Context* context, u64 linear, u64 note) {
 }
 HelperResult SoftVcpu::interpret(Context* context, u64 note) {
   auto* self = static_cast<SoftVcpu*>(context->engine);
+  self->note(Help::Interpret, context->state.rip);
   const HelperResult result = self->interpret_here(note);
   // The call's return address is the code behind the instruction: "past" it is where it points already.
   return self->finish_helper(result == HelperResult::Past ? HelperResult::Again : result);
 }
 
+HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
+  return static_cast<SoftVcpu*>(context->engine)->fill_group(low, note);
+}
+
 HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
   const u64 epoch = epoch_;
-  // An access may cross into the next page; only the interpreter does those.
-  const TlbEntry& entry =
-      context_->tlb[context_->mode & Mode::view_mask][(linear >> kPageShift) & (kTlbEntries - 1)];
-  const bool had = (write ? entry.write_tag : entry.read_tag) == (linear & ~u64{kPageSize - 1});
-  if (!had && tlb_.fill(static_cast<View>(context_->mode & Mode::view_mask), linear, write)) {
+  const u64 bytes = note >> InterpretNote::window_shift;
+  const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
+  this->note(crosses ? Help::Crossing : write ? Help::FillWrite : Help::FillRead, context_->state.rip);
+  if (crosses) {
+    if ((note & InterpretNote::bounce) != 0 && bounce(linear, bytes, write)) {
+      return finish_helper(epoch == epoch_ ? HelperResult::Bounced : HelperResult::Leave);
+    }
+  } else if (tlb_.fill(view_now(), linear, write)) {
     return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
   }
+  this->note(Help::Denied, context_->state.rip);
   return finish_helper(interpret_here(note));
 }
 
+// Where the TLB says that the byte is, after making an entry if need be; null when it may not have one.
+u8* SoftVcpu::host_of(View view, u64 linear, bool write) {
+  const TlbEntry& entry =
+      context_->tlb[static_cast<usize>(view)][(linear >> kPageShift) & (kTlbEntries - 1)];
+  const bool known = (write ? entry.write_tag : entry.read_tag) == (linear & ~u64{kPageSize - 1});
+  if (!known && !tlb_.fill(view, linear, write)) return nullptr;
+  return reinterpret_cast<u8*>(entry.host_page + (linear & (kPageSize - 1)));
+}
+
+// Prepares a crossing access: the operand as it is now is put in Context::bounce.
+bool SoftVcpu::bounce(u64 linear, u64 bytes, bool write) {
+  Bounce& bounce = context_->bounce;
+  const u64 boundary = (linear | (kPageSize - 1)) + 1;
+  if (boundary == 0 || bytes > Bounce::kBoundary) return false;
+  const u8* second = host_of(view_now(), boundary, write);
+  if (second == nullptr) return false;
+  const u8* first = host_of(view_now(), linear, write);
+  if (first == nullptr) return false;
+  bounce.first = reinterpret_cast<u64>(first);
+  bounce.first_bytes = boundary - linear;
+  bounce.second = reinterpret_cast<u64>(second);
+  bounce.second_bytes = bytes - bounce.first_bytes;
+  u8* at = bounce.bytes + Bounce::kBoundary - bounce.first_bytes;
+  bounce.at = reinterpret_cast<u64>(at);
+  copy(at, first, bounce.first_bytes);
+  copy(bounce.bytes + Bounce::kBoundary, second, bounce.second_bytes);
+  return true;
+}
+
 // A shared check failed. The page may just not be in the TLB; else the window crosses a page, or only a
-// part of the group may be accessed, and its block is made anew without groups.
-HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
-  auto* self = static_cast<SoftVcpu*>(context->engine);
+// part of the group may be accessed, and the block's twin does this run. A block whose group is denied time and
+// again is made anew without groups.
+HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
+  constexpr unsigned kPatience = 16;
   const u64 window = note >> GroupNote::window_shift;
   const bool write = (note & GroupNote::write) != 0;
   const bool stack = (note & GroupNote::stack) != 0;
-  const View view = static_cast<View>(context->mode & Mode::view_mask);
-  const u64 epoch = self->epoch_;
-  if (((low ^ (low + window - 1)) & ~u64{kPageSize - 1}) == 0 &&
-      (stack ? self->tlb_.fill_stack(view, low, write) : self->tlb_.fill(view, low, write))) {
-    return self->finish_helper(epoch == self->epoch_ ? HelperResult::Again : HelperResult::Leave);
+  const u64 epoch = epoch_;
+  const u64 rip = context_->state.rip;
+  this->note(stack ? Help::FillStack : Help::FillGroup, rip);
+  const bool crosses = ((low ^ (low + window - 1)) & ~u64{kPageSize - 1}) != 0;
+  if (!crosses && (stack ? tlb_.fill_stack(view_now(), low, write) : tlb_.fill(view_now(), low, write))) {
+    return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
   }
-  // Whether a page fault comes of it shows in CR2.
-  constexpr u64 kMark = 0xdead'0000'0000'0000;
-  const u64 cr2 = context->state.cr2;
-  const u64 came_from = context->call_stack[7];
-  context->state.cr2 = kMark;
-  self->interpret_here(note & 0xffff);
-  if (context->state.cr2 == kMark) {
-    context->state.cr2 = cr2;
-    self->ungroup(came_from);
+  this->note(Help::Twin, rip);
+  if (!crosses) {
+    Block* block = blocks_->at_code(code_.offset_of(context_->call_stack[7]));
+    if (block != nullptr && block->valid && ++block->denied > kPatience) {
+      put_away_vector();
+      epoch_++;
+      for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+      blocks_->ungroup(blocks_->index(*block));
+    }
   }
-  return self->finish_helper(HelperResult::Leave);
-}
-
-// The block that called from this host address is dropped; made anew, its accesses do not share checks.
-void SoftVcpu::ungroup(u64 host_address) {
-  put_away_vector();
-  if (const Block* block = blocks_->at_code(code_.offset_of(host_address));
-      block != nullptr && block->valid) {
-    epoch_++;
-    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
-    blocks_->ungroup(blocks_->index(*block));
-  }
+  return finish_helper(epoch == epoch_ ? HelperResult::Past : HelperResult::Leave);
 }
 
 HelperResult SoftVcpu::interpret_here(u64 note) {
@@ -319,16 +367,19 @@ HelperResult SoftVcpu::interpret_here(u64 note) {
 // --- coherence ----------------------------------------------------------------------------------------
 
 void SoftVcpu::flush_all() {
+  note(Help::Flush, context_->state.rip);
   epoch_++;
   tlb_.flush_all();
   blocks_->suspend_links(true);
 }
 void SoftVcpu::flush_non_global() {
+  note(Help::Flush, context_->state.rip);
   epoch_++;
   tlb_.flush_non_global();
   blocks_->suspend_links(false);
 }
 void SoftVcpu::flush_page(GuestLinear address) {
+  note(Help::Flush, context_->state.rip);
   epoch_++;
   const u64 bytes = tlb_.flush_page(address.value());
   blocks_->suspend_links_to(address.value(), bytes);
@@ -337,6 +388,7 @@ void SoftVcpu::flush_page(GuestLinear address) {
 void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
   static_cast<void>(bytes);
   put_away_vector();
+  note(Help::CodeWrite, context_->state.rip);
   const GuestPhysical page = address.page();
   u8* flags = memory_.page_flags(page);
   if (flags != nullptr) *flags = static_cast<u8>(*flags & ~memory::PageFlag::code);
@@ -536,7 +588,8 @@ engine::Exit SoftVcpu::run() {
           const ExitIndex number = static_cast<ExitIndex>(context_->exit_info);
           const u64 epoch = epoch_;
           state.rip = blocks_->exit(number).target;
-          block = block_at(state.rip, mode, global);
+          note(Help::Link, state.rip);
+          block = block_at(state.rip, mode | (blocks_->exit(number).to_twin ? Mode::ungrouped : 0), global);
           if (block == nullptr || context_->exit_request != 0) break;
           if (epoch == epoch_) blocks_->link(number, *block, global);
           code = blocks_->code_address(*block);
@@ -545,6 +598,7 @@ engine::Exit SoftVcpu::run() {
         }
         case ExitKind::Indirect: {
           state.rip = context_->exit_info;
+          note(Help::Indirect, state.rip);
           block = block_at(state.rip, mode, global);
           if (block == nullptr || context_->exit_request != 0) break;
           const u64 entry = blocks_->indirect_entry(*block, stubs_.indirect);
@@ -556,11 +610,15 @@ engine::Exit SoftVcpu::run() {
           break;
         }
         case ExitKind::Interpret:
+          note(Help::Fault, state.rip);
           put_away_vector();
           interpreter_.execute_one(state);
           break;
         case ExitKind::Lookup:
+          note(Help::Lookup, state.rip);
+          break;
         case ExitKind::Async:
+          note(Help::Async, state.rip);
           break;
       }
     }

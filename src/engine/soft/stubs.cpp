@@ -108,7 +108,7 @@ struct Assembler {
     const usize leaving = e.jcc(0x4);
     e.bytes({0x83, 0xf8, static_cast<u8>(HelperResult::Jump)});
     const usize jumping = e.jcc(0x4);
-    // eax is 0 or 1: the return address moves by 5 * eax.
+    // eax is 0, 1 or 2: the return address moves by 5 * eax.
     e.bytes({0x8d, 0x04, 0x80});        // lea eax, [rax + rax*4]
     e.bytes({0x48, 0x01, 0x04, 0x24});  // add [rsp], rax
     load_flags(pushed);
@@ -128,6 +128,191 @@ struct Assembler {
     e.patch32(leaving, e.size());
     leave(pushed);
     return at;
+  }
+
+  static HostMemory spill(usize i) {
+    return HostMemory::at(RSP, context_at(offsetof(Context, bounce) + offsetof(Bounce, spill) + 8 * i) + 8);
+  }
+  // Stubs that answer quickly keep arithmetic flags so; RAX may be used until restore_flags.
+  void save_flags() {
+    e.store(spill(3), RAX);
+    e.byte(0x9f);                 // lahf
+    e.bytes({0x0f, 0x90, 0xc0});  // seto al
+    e.store(spill(4), RAX);
+  }
+  void restore_flags() {
+    e.load(RAX, spill(4));
+    e.bytes({0x04, 0x7f});  // add al, 127: OF
+    e.byte(0x9e);           // sahf
+    e.load(RAX, spill(3));
+  }
+
+  // Returns `further` bytes behind where the call came from. Not by RET, which the host would mispredict.
+  void return_further(i32 further) {
+    e.load(R15, HostMemory::at(RSP));
+    e.lea(R15, HostMemory::at(R15, further));
+    e.lea(RSP, HostMemory::at(RSP, 8));
+    e.bytes({0x41, 0xff, 0xe7});  // jmp r15
+  }
+
+  // The window in R14 and R15 (GroupNote) crosses pages: on with the twin. Else goes on behind, R15 being
+  // kept in spill(5).
+  void twin_if_crossing() {
+    e.store(spill(5), R15);
+    save_flags();
+    e.rorx(R15, R15, GroupNote::window_shift);
+    e.op_register(0x89, R15, R15, false);
+    e.lea(R15, {R14, R15, 0, -1});
+    e.op_register(0x31, R14, R15);  // xor r15, r14
+    e.op_register(0xc1, 5, R15);    // shr r15, 12
+    e.byte(kPageShift);
+    const usize fits = e.jcc(0x4);
+    restore_flags();
+    return_further(5);
+    e.patch32(fits, e.size());
+  }
+
+  u64 twin_or_group(u64 fill_group) {
+    const u64 begin = e.here();
+    twin_if_crossing();
+    restore_flags();
+    e.load(R15, spill(5));
+    e.jmp_to(fill_group);
+    return begin;
+  }
+
+  // The stack is on another page than before; that page may be in the TLB all the same. R14 is not needed
+  // to try again.
+  u64 twin_or_stack(View view, u64 fill_group) {
+    constexpr i32 pushed = 8;
+    const auto at = [](usize member) { return HostMemory::at(RSP, context_at(member) + pushed); };
+    const auto entry = [&](usize member) {
+      HostMemory memory = at(tlb_offset(view, member));
+      memory.index = R15;
+      return memory;
+    };
+    const u64 begin = e.here();
+    twin_if_crossing();
+    e.rorx(R15, R14, kPageShift - kTlbEntryShift);
+    e.and32_imm(R15, (kTlbEntries - 1) << kTlbEntryShift);
+    e.op_memory(0x33, R14, entry(offsetof(TlbEntry, write_tag)));  // xor
+    e.cmp_imm(R14, static_cast<i32>(kPageSize) - 1);
+    const usize miss = e.jcc(0x7);
+    e.load(R14, entry(offsetof(TlbEntry, write_tag)));
+    e.store(at(stack_page_offset(view, offsetof(TlbEntry, read_tag))), R14);
+    e.store(at(stack_page_offset(view, offsetof(TlbEntry, write_tag))), R14);
+    e.load(R14, entry(offsetof(TlbEntry, addend)));
+    e.store(at(stack_page_offset(view, offsetof(TlbEntry, addend))), R14);
+    restore_flags();
+    e.ret();
+    e.patch32(miss, e.size());
+    e.op_memory(0x33, R14, entry(offsetof(TlbEntry, write_tag)));
+    restore_flags();
+    e.load(R15, spill(5));
+    e.jmp_to(fill_group);
+    return begin;
+  }
+
+  // Before the helper that fills: an access of up to 16 bytes that crosses pages, both in the TLB, is put in
+  // Context::bounce at once. What is read beyond the operand is of the same two pages.
+  u64 bounce(View view, bool write, u64 fill) {
+    constexpr i32 pushed = 8;
+    constexpr i32 kPage = static_cast<i32>(kPageSize);
+    const auto at = [](usize member) { return HostMemory::at(RSP, context_at(member) + pushed); };
+    const auto in_bounce = [&](usize member) { return at(offsetof(Context, bounce) + member); };
+    const auto entry = [&](usize member, Gpr index) {
+      HostMemory memory = at(tlb_offset(view, member));
+      memory.index = index;
+      return memory;
+    };
+    const usize tag = write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag);
+    constexpr Gpr used[] = {RCX, RDX, RSI};
+    const auto take_back = [&] {
+      restore_flags();
+      for (usize i = 0; i < 3; i++) e.load(used[i], spill(i));
+    };
+    const u64 begin = e.here();
+    for (usize i = 0; i < 3; i++) e.store(spill(i), used[i]);
+    e.store(spill(5), R15);
+    save_flags();
+    usize slow[5];
+    e.op_register(0x89, R14, RCX, false);
+    e.and32_imm(RCX, kPageSize - 1);
+    e.rorx(RSI, R15, InterpretNote::window_shift);
+    e.op_register(0x89, RSI, RSI, false);
+    e.lea(RDX, HostMemory::sum(RSI, RCX));
+    e.cmp_imm(RDX, kPage);
+    slow[0] = e.jcc(0x6);                // jbe: a miss, no crossing
+    e.op_register(0xf7, 0, R15, false);  // test r15d, imm32
+    e.word32(InterpretNote::bounce);
+    slow[1] = e.jcc(0x4);
+    e.cmp_imm(RSI, 16);
+    slow[2] = e.jcc(0x7);
+    if (write) {
+      e.lea(RDX, HostMemory::at(RDX, -kPage));
+      e.store(in_bounce(offsetof(Bounce, second_bytes)), RDX);
+    }
+    e.rorx(R15, R14, kPageShift - kTlbEntryShift);
+    e.and32_imm(R15, (kTlbEntries - 1) << kTlbEntryShift);
+    e.lea(RSI, HostMemory::at(R15, 1 << kTlbEntryShift));
+    e.and32_imm(RSI, (kTlbEntries - 1) << kTlbEntryShift);
+    e.mov(RDX, R14);
+    e.op_register(0x29, RCX, RDX);  // sub rdx, rcx
+    e.op_memory(0x3b, RDX, entry(tag, R15));
+    slow[3] = e.jcc(0x5);
+    e.lea(RDX, HostMemory::at(RDX, kPage));
+    e.op_memory(0x3b, RDX, entry(tag, RSI));
+    slow[4] = e.jcc(0x5);
+    e.load(R15, entry(offsetof(TlbEntry, host_page), R15));
+    e.load(RSI, entry(offsetof(TlbEntry, host_page), RSI));
+    for (i32 part = 0; part < 2; part++) {
+      e.load(RDX, HostMemory::at(R15, kPage - 16 + 8 * part));
+      e.store(in_bounce(offsetof(Bounce, bytes) + Bounce::kBoundary - 16 + 8 * static_cast<usize>(part)),
+              RDX);
+      e.load(RDX, HostMemory::at(RSI, 8 * part));
+      e.store(in_bounce(offsetof(Bounce, bytes) + Bounce::kBoundary + 8 * static_cast<usize>(part)), RDX);
+    }
+    HostMemory operand = in_bounce(offsetof(Bounce, bytes));
+    operand.index = RCX;
+    operand.displacement += static_cast<i32>(Bounce::kBoundary) - kPage;
+    e.lea(RDX, operand);
+    e.store(in_bounce(offsetof(Bounce, at)), RDX);
+    if (write) {
+      e.lea(R15, HostMemory::sum(R15, RCX));
+      e.store(in_bounce(offsetof(Bounce, first)), R15);
+      e.store(in_bounce(offsetof(Bounce, second)), RSI);
+      e.mov_imm(RDX, kPageSize);
+      e.op_register(0x29, RCX, RDX);
+      e.store(in_bounce(offsetof(Bounce, first_bytes)), RDX);
+    }
+    take_back();
+    return_further(10);
+    for (const usize jump : slow) e.patch32(jump, e.size());
+    take_back();
+    e.load(R15, spill(5));
+    e.jmp_to(fill);
+    return begin;
+  }
+
+  // The operand of a write, in two parts, from Context::bounce. No host register or flag changes.
+  u64 write_back() {
+    constexpr i32 pushed = 8;
+    const auto at = [](usize member) {
+      return HostMemory::at(RSP, context_at(offsetof(Context, bounce) + member) + pushed);
+    };
+    constexpr Gpr used[] = {RSI, RDI, RCX};
+    const u64 begin = e.here();
+    for (usize i = 0; i < 3; i++) e.store(spill(i), used[i]);
+    e.load(RSI, at(offsetof(Bounce, at)));
+    e.load(RDI, at(offsetof(Bounce, first)));
+    e.load(RCX, at(offsetof(Bounce, first_bytes)));
+    e.bytes({0xf3, 0xa4});  // rep movsb
+    e.load(RDI, at(offsetof(Bounce, second)));
+    e.load(RCX, at(offsetof(Bounce, second_bytes)));
+    e.bytes({0xf3, 0xa4});
+    for (usize i = 0; i < 3; i++) e.load(used[i], spill(i));
+    e.ret();
+    return begin;
   }
 };
 
@@ -160,6 +345,13 @@ Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fi
   stubs.fill_read = a.call_stub(reinterpret_cast<u64>(fill_read));
   stubs.fill_write = a.call_stub(reinterpret_cast<u64>(fill_write));
   stubs.fill_group = a.call_stub(reinterpret_cast<u64>(fill_group));
+  stubs.twin_or_group = a.twin_or_group(stubs.fill_group);
+  for (unsigned view = 0; view < kViews; view++) {
+    stubs.twin_or_stack[view] = a.twin_or_stack(static_cast<View>(view), stubs.fill_group);
+    stubs.bounce_read[view] = a.bounce(static_cast<View>(view), false, stubs.fill_read);
+    stubs.bounce_write[view] = a.bounce(static_cast<View>(view), true, stubs.fill_write);
+  }
+  stubs.write_back = a.write_back();
   stubs.interpret = a.call_stub(reinterpret_cast<u64>(interpret));
   entries.bytes = (e.size() + 63) & ~usize{63};
   NACRE_CHECK(!e.overflowed());

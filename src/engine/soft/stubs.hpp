@@ -10,9 +10,10 @@ namespace nacre::soft {
 // What a helper tells its stub. The values are compared in emitted code.
 enum class HelperResult : u32 {
   Again = 0,  // go back to where the call came from
-  Past = 1,   // … 5 bytes further: the interpreter has done the instruction
-  Jump = 2,   // on to Context::enter_target
-  Leave = 3,  // back to the dispatcher; Context::exit_kind says why
+  Past = 1,     // … 5 bytes further: the interpreter has done the instruction, or a group must do without its check
+  Bounced = 2,  // … 10 bytes further: the operand is in Context::bounce
+  Jump = 3,     // on to Context::enter_target
+  Leave = 4,    // back to the dispatcher; Context::exit_kind says why
 };
 
 // Called with the vCPU's state complete in Context but for vector state.
@@ -23,12 +24,14 @@ using InterpretHelper = HelperResult (*)(Context*, u64 note);
 struct InterpretNote {
   static constexpr u32 length_mask = 0xff;     // bytes; 0: always leave
   static constexpr u32 needs_vector = 1 << 8;  // it reads or writes vector or x87 state
+  static constexpr u32 bounce = 1 << 9;        // of a fill: the operand may be put in Context::bounce
+  static constexpr unsigned window_shift = 16;  // of a fill: bytes accessed
 };
 
-// What fill_group is told besides.
+// What fill_group is told.
 struct GroupNote {
-  static constexpr u32 write = 1 << 9;
-  static constexpr u32 stack = 1 << 10;
+  static constexpr u32 write = 1 << 0;
+  static constexpr u32 stack = 1 << 1;
   static constexpr unsigned window_shift = 16;
 };
 

@@ -16,9 +16,19 @@ namespace nacre::soft {
 
 // Addresses in the code cache of the routines that translated code calls.
 struct Stubs {
-  u64 fill_read = 0;  // R14 = linear address; returns to the next instruction to retry, 5 bytes on when done
+  // R14 = linear address, R15 = InterpretNote; returns to the next instruction to retry, 5 bytes on when done, 10
+  // bytes on when the operand is in Context::bounce.
+  u64 fill_read = 0;
   u64 fill_write = 0;
-  u64 fill_group = 0;  // R14 = low end of the window; returns to the next instruction to retry
+  // The same, quicker when the access crosses pages.
+  u64 bounce_read[kViews] = {}, bounce_write[kViews] = {};
+  u64 write_back = 0;  // what is in Context::bounce to where it belongs; keeps all registers and flags
+  // R14 = low end of the window, R15 = GroupNote; returns to the next instruction to retry, 5 bytes on when the
+  // window does not fit one page.
+  u64 fill_group = 0;
+  // The same, quicker when the window crosses pages, or RSP is on another page of the TLB.
+  u64 twin_or_group = 0;
+  u64 twin_or_stack[kViews] = {};
   u64 interpret = 0;   // runs the instruction at state.rip; returns, or leaves to the dispatcher
   u64 link = 0;        // exit_info = exit number
   u64 indirect = 0;    // R14 = target RIP
@@ -42,6 +52,7 @@ struct PlannedExit {
   u32 stub = 0;  // offset in the block
   bool is_cell = false;
   u32 cell = 0;
+  bool to_twin = false;
 };
 
 // The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
@@ -101,7 +112,10 @@ class Translator {
     bool fragile;  // RCX is borrowed
     bool group = false;
     bool stack = false;
-    u32 window = 0;  // of a group: bytes
+    u32 window = 0;       // bytes accessed, or those of a group
+    usize checked = 0;    // offset behind the check
+    usize done = 0;       // of a write: offset behind what writes, 0 when it cannot be done elsewhere
+    u16 commit = 0;       // of a write: offset of the instruction's commit
   };
 
   void decode_block(const TranslationInput& input);
@@ -140,6 +154,9 @@ class Translator {
   void check_group(u32 number, const Item& item);
   HostMemory group_operand(const Item& item);
   void check_tag(Cold& cold, bool flags_live);
+  void wrote(const Item& item);
+  void bounce(const Cold& cold, const Item& item);
+  void cold_group(const Cold& cold, const Item& item);
 
   // Addresses and checks.
   bool address(const x86::Instruction& insn, u64 next_rip);
@@ -158,9 +175,10 @@ class Translator {
   // Control flow.
   HostMemory push_slot(const Item& item);
   HostMemory pop_slot(const Item& item);
-  void push_return_address(const HostMemory& slot, u64 next);
+  void push_return_address(const Item& item, u64 next);
   void direct_exit(u64 target);  // jmp
   void direct_exit_if(u8 condition, u64 target);
+  void twin_exit(u64 rip);
   void jump_indirect(bool restartable);
   void emit_cold();
   void emit_exit_stubs();

@@ -51,7 +51,7 @@ u64 Translator::next_cell(PlannedExit& exit) {
 }
 
 void Translator::direct_exit(u64 target) {
-  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0, false};
   if (exit.is_cell) {
     e_->jmp_rip(next_cell(exit));
   } else {
@@ -62,7 +62,7 @@ void Translator::direct_exit(u64 target) {
 }
 
 void Translator::direct_exit_if(u8 condition, u64 target) {
-  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0};
+  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0, false};
   if (exit.is_cell) {
     // jncc over; jmp [cell]
     e_->bytes({static_cast<u8>(0x70 | (condition ^ 1)), 6});
@@ -70,6 +70,15 @@ void Translator::direct_exit_if(u8 condition, u64 target) {
   } else {
     exit.site = static_cast<u32>(e_->jcc(condition));
   }
+  exits_.push_back(exit);
+}
+
+// To the block that starts here and shares no checks.
+void Translator::twin_exit(u64 rip) {
+  PlannedExit exit;
+  exit.target = rip;
+  exit.to_twin = true;
+  exit.site = static_cast<u32>(e_->jmp());
   exits_.push_back(exit);
 }
 
@@ -112,7 +121,8 @@ HostMemory Translator::pop_slot(const Item& item) {
   return HostMemory::sum(R14, R15);
 }
 
-void Translator::push_return_address(const HostMemory& slot, u64 next) {
+void Translator::push_return_address(const Item& item, u64 next) {
+  const HostMemory slot = push_slot(item);
   if (fits_i32(next)) {
     e_->store_imm32(slot, static_cast<i32>(next));
   } else {
@@ -120,6 +130,7 @@ void Translator::push_return_address(const HostMemory& slot, u64 next) {
     e_->mov_imm(R15, next);
     e_->store(HostMemory::at(R14), R15);
   }
+  wrote(item);
   // Storing again would store the same: restartable up to here.
   commit();
   e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
@@ -162,6 +173,7 @@ bool Translator::translate_stack(const Item& item) {
     } else {
       return false;
     }
+    wrote(item);
     // Storing again would store the same: still restartable up to here.
     commit();
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
@@ -258,7 +270,7 @@ bool Translator::translate_branch(const Item& item) {
     }
     case Operation::Call:
       if (relative) {
-        push_return_address(push_slot(item), next);
+        push_return_address(item, next);
         direct_exit(target);
       } else {
         if (insn.is_memory) {
@@ -269,7 +281,7 @@ bool Translator::translate_branch(const Item& item) {
           load_guest(R14, insn.rm);
         }
         e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
-        push_return_address(push_slot(item), next);
+        push_return_address(item, next);
         e_->load(R14, HostMemory::context(offsetof(Context, spill_value)));
         jump_indirect(false);
       }

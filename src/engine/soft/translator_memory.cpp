@@ -17,6 +17,19 @@ constexpr usize gpr_offset(u8 guest) {
   return offsetof(Context, state) + offsetof(cpu::State, gpr) + 8 * guest;
 }
 
+// Cold code is left only at its end: there the state is whole nowhere.
+InstructionInfo nowhere(usize offset) {
+  InstructionInfo info;
+  info.start = static_cast<u16>(offset);
+  return info;
+}
+
+// Whether other processors may see a write in two parts, and bytes it does not write written with their old values.
+bool may_be_torn(const Instruction& insn) {
+  if (insn.lock || info_is(insn, x86::Operation::Xchg)) return false;
+  return insn.mask == 0 && !info_is(insn, x86::Operation::VectorMasked);
+}
+
 usize segment_base_offset(u8 segment) {
   return offsetof(Context, state) + offsetof(cpu::State, segment) + segment * sizeof(cpu::Segment) +
          offsetof(cpu::Segment, base);
@@ -149,9 +162,53 @@ void Translator::check(bool write, unsigned bytes, const Item& item, usize retry
   cold.window = bytes;
   check_tag(cold, item.live_flags != 0);
   e_->load(R15, HostMemory::context_indexed(tlb_offset(view(), offsetof(TlbEntry, host_page)), R15, 0));
+  colds_.back().checked = e_->size();
+}
+
+// The last emitted instruction wrote what the item writes to memory.
+void Translator::wrote(const Item& item) {
+  if (colds_.empty()) return;
+  Cold& cold = colds_.back();
+  if (&items_[cold.item] != &item || cold.group || !cold.write || cold.done != 0) return;
+  cold.done = e_->size();
+  cold.commit = current_->commit;
+}
+
+// An access that crosses pages, its operand being in Context::bounce. A read goes on in the hot code; of a write the
+// same code is needed again, since something must follow it. The code between check and write is position independent.
+void Translator::bounce(const Cold& cold, const Item& item) {
+  e_->load(R14, HostMemory::context(offsetof(Context, bounce) + offsetof(Bounce, at)));
+  e_->mov_imm(R15, 0);
+  if (!cold.write) {
+    e_->patch32(e_->jmp(), cold.checked);
+    return;
+  }
+  InstructionInfo info;
+  info.guest_offset = static_cast<u16>(item.rip - linear_);
+  info.start = offset16();
+  // The commit may stand behind the write (PUSH): writing again would write the same, but not once it is put back.
+  const usize limit = cold.commit >= cold.checked && cold.commit < cold.done ? cold.commit - cold.checked : 0;
+  info.commit = static_cast<u16>(info.start + limit);
+  infos_.push_back(info);
+  e_->repeat(cold.checked, cold.done);
+  infos_.push_back(nowhere(e_->size()));
+  e_->call_to(stubs_.write_back);
+  e_->patch32(e_->jmp(), cold.done);
+}
+
+// A shared check failed. Its window crosses a page: on with the twin, whose accesses share nothing.
+void Translator::cold_group(const Cold& cold, const Item& item) {
+  set_rip(item.rip);
+  e_->mov_imm(R15, (cold.window << GroupNote::window_shift) | (cold.write ? GroupNote::write : 0) |
+                       (cold.stack ? GroupNote::stack : 0));
+  e_->call_to(cold.stack ? stubs_.twin_or_stack[static_cast<usize>(view())] : stubs_.twin_or_group);
+  e_->patch32(e_->jmp(), cold.retry);
+  twin_exit(item.rip);
 }
 
 void Translator::emit_cold() {
+  const usize hot_infos = infos_.size();
+  infos_.push_back(nowhere(e_->size()));
   for (const Cold& cold : colds_) {
     const Item& item = items_[cold.item];
     e_->patch32(cold.from, e_->size());
@@ -166,25 +223,30 @@ void Translator::emit_cold() {
     } else {
       e_->add(R14, tag);
     }
-    set_rip(item.rip);
     if (cold.group) {
-      // Comes back to try again, or not at all.
-      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length |
-                           (cold.window << GroupNote::window_shift) | (cold.write ? GroupNote::write : 0) |
-                           (cold.stack ? GroupNote::stack : 0));
-      e_->call_to(stubs_.fill_group);
-      e_->patch32(e_->jmp(), cold.retry);
+      cold_group(cold, item);
       continue;
     }
+    set_rip(item.rip);
     // What the interpreter must have advanced by for the code to go on behind the instruction.
-    e_->mov_imm(R15, interpret_note(item.insn));
-    e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
+    const bool may_bounce = cold.write ? cold.done != 0 && may_be_torn(item.insn) : cold.checked != 0;
+    e_->mov_imm(R15, interpret_note(item.insn) | (may_bounce ? InterpretNote::bounce : 0) |
+                         (cold.window << InterpretNote::window_shift));
+    const usize v = static_cast<usize>(view());
+    if (may_bounce) {
+      e_->call_to(cold.write ? stubs_.bounce_write[v] : stubs_.bounce_read[v]);
+    } else {
+      e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
+    }
     e_->patch32(e_->jmp(), cold.retry);
+    const usize past = e_->jmp();
+    if (may_bounce) bounce(cold, item);
+    e_->patch32(past, e_->size());
     // The interpreter did the whole instruction: on to the next.
     usize next = hot_bytes_;
-    for (const InstructionInfo& info : infos_) {
-      if (info.guest_offset > item.rip - linear_) {
-        next = info.start;
+    for (usize i = 0; i < hot_infos; i++) {
+      if (infos_[i].guest_offset > item.rip - linear_) {
+        next = infos_[i].start;
         break;
       }
     }

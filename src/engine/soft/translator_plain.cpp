@@ -336,6 +336,7 @@ bool Translator::translate_plain(const Item& item) {
   }
   commit();
   encode(insn, fields, &host);
+  wrote(item);
   if (guest != kNoRegister && written) store_guest(guest, data);
   return true;
 }

@@ -179,13 +179,14 @@ void Translator::push_flags(const Item& item) {
   e_->lea(R14, push_slot(item));
   e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
   e_->store(HostMemory::at(R14), R15);
+  wrote(item);
   addend_in_r15_ = kNone;
 }
 
 // Goes on behind an instruction that changed the view.
 void Translator::exit_to_view(View to, u64 target) {
   e_->store_dword_imm(HostMemory::context(offsetof(Context, mode)),
-                      (mode_ & ~Mode::view_mask) | static_cast<u32>(to));
+                      (mode_ & ~(Mode::view_mask | Mode::ungrouped)) | static_cast<u32>(to));
   direct_exit(target);
 }
 
@@ -212,6 +213,7 @@ bool Translator::translate_bit_string(const Item& item) {
   e_->byte(static_cast<u8>(0x45 | (wide ? 8 : 0)));  // REX.R: R15; REX.B: R14
   e_->bytes({0x0f, insn.opcode});
   e_->modrm_memory(R15, HostMemory::at(R14));
+  wrote(item);
   return true;
 }
 
