@@ -18,8 +18,11 @@ struct Mode {
   static constexpr u32 avx512 = 1 << 5;
   static constexpr u32 tsc = 1 << 6;     // RDTSC is allowed, and the host's counter is the platform's
   static constexpr u32 hint = 1 << 7;    // Context::interrupt_hint is there
-  // Of a block's key alone, never of Context::mode: no access shares a check.
+  // Of a block's key alone, never of Context::mode: no access shares a check; one instruction that spans two pages, the
+  // key's physical address being that of the second.
   static constexpr u32 ungrouped = 1 << 8;
+  static constexpr u32 spanning = 1 << 9;
+  static constexpr u32 key_only = ungrouped | spanning;
 };
 
 // Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
@@ -47,16 +50,20 @@ struct InstructionInfo {
   }
 };
 
+// What a way out of a block leads to: a block; one of Mode::ungrouped; the instruction at the block's own address, which
+// spans pages, as one of Mode::spanning.
+enum class Lead : u8 { Block, Twin, Tail };
+
 // A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.
 struct BlockExit {
-  u64 target = 0;  // linear address
+  u64 target = 0;  // linear address; of a tail the second page's
   BlockIndex from = kNone;
   BlockIndex to = kNone;
   ExitIndex next_incoming = kNone;
   u32 site = 0;          // code offset of a rel32, or a cell's number
   u32 stub = 0;          // code offset
   bool is_cell = false;  // target on another page: goes through a link cell
-  bool to_twin = false;  // leads to a block of Mode::ungrouped
+  Lead lead = Lead::Block;
 };
 
 struct Block {

@@ -49,7 +49,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   numbered.first_exit = static_cast<ExitIndex>(exits_.size());
   numbered.first_cell = cells_used_;
   numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
-  numbered.grouping = (input.mode & Mode::ungrouped) == 0 && !ungrouped_.contains(input.linear);
+  numbered.grouping = (input.mode & Mode::key_only) == 0 && !ungrouped_.contains(input.linear);
   NACRE_CHECK(translator.translate(numbered, emitter));
   cells_used_ += translator.cells_used();
 
@@ -72,7 +72,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
     e.target = planned.target;
     e.from = number;
     e.is_cell = planned.is_cell;
-    e.to_twin = planned.to_twin;
+    e.lead = planned.lead;
     e.stub = b.code + planned.stub;
     e.site = planned.is_cell ? planned.cell : b.code + planned.site;
     if (e.is_cell) code_.cells()[e.site] = code_.executable(e.stub);
@@ -88,6 +88,21 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   translated_++;
   blocks_.push_back(b);
   return &blocks_.back();
+}
+
+Block* BlockStore::find_spanning(u64 linear, u64 physical, u32 mode, const SpanningBytes& bytes) {
+  Block* known = find(linear, physical, mode);
+  if (known == nullptr || spanning_[index(*known)] == bytes) return known;
+  // The first page, which it is not listed under, has changed.
+  drop(index(*known));
+  return nullptr;
+}
+
+Block* BlockStore::add_spanning(Translator& translator, const TranslationInput& input, u64 physical,
+                                const SpanningBytes& bytes) {
+  Block* made = add(translator, input, physical);
+  if (made != nullptr) spanning_[index(*made)] = bytes;
+  return made;
 }
 
 u64 BlockStore::indirect_entry(Block& b, u64 mismatch) {
@@ -197,6 +212,7 @@ void BlockStore::clear() {
   infos_.clear();
   pages_.clear();
   ungrouped_.clear();
+  spanning_.clear();
   for (auto& list : live_cells_) list.clear();
   cleared_++;
 }

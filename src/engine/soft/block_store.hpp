@@ -3,6 +3,7 @@
 // away at once: at 24 MiB that is rare, and nothing is then stale. Owned by the vCPU's thread.
 #pragma once
 
+#include <array>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
@@ -33,6 +34,10 @@ class BlockStore {
 
   // Translates and enters a block. Null when there is no room: clear() and try again.
   Block* add(Translator& translator, const TranslationInput& input, u64 physical);
+  // The same for Mode::spanning; `bytes` are what both pages have.
+  using SpanningBytes = std::array<u8, x86::kMaxInstructionLength>;
+  [[nodiscard]] Block* find_spanning(u64 linear, u64 physical, u32 mode, const SpanningBytes& bytes);
+  Block* add_spanning(Translator& translator, const TranslationInput& input, u64 physical, const SpanningBytes& bytes);
   // Code that checks R14 against the block's address, then runs it. 0 when there is no room.
   [[nodiscard]] u64 indirect_entry(Block& block, u64 mismatch);
 
@@ -73,6 +78,7 @@ class BlockStore {
   std::vector<InstructionInfo> infos_;
   std::unordered_map<u64, BlockIndex> pages_;
   std::unordered_set<u64> ungrouped_;     // by linear address
+  std::unordered_map<BlockIndex, SpanningBytes> spanning_;
   std::vector<ExitIndex> live_cells_[2];  // [0] to non-global pages, [1] to global ones
   u64 translated_ = 0, cleared_ = 0;
 };

@@ -472,6 +472,56 @@ TEST_F(Soft, self_modifying_code) {
   EXPECT_EQ(run_both(self_modifying)->vcpu->state().gpr[x86::RAX] & 0xffff, 5050U);
 }
 
+// An instruction that spans two pages, run often; then its second page is another one (INVLPG, CR3), then bytes on either
+// page change, then the second page is gone.
+GUEST_CODE(spanning, R"(
+  mov $0x20ffe, %ebx
+  movw $0x11b8, (%rbx)
+  movl $0xc3443322, 2(%rbx)
+  movl $0x90c30000, 5(%rbx)
+  movl $0x0d0e0f22, 0x10002(%rbx)
+  movl $0x90c30000, 0x10005(%rbx)
+  movb $0xc3, 0x10005(%rbx)
+  movb $0xc3, 5(%rbx)
+  mov $0x200108, %esi
+  call 5f
+  movq $0x31003, (%rsi)
+  invlpg 0x21000
+  call 5f
+  movq $0x21003, (%rsi)
+  mov %cr3, %rax
+  mov %rax, %cr3
+  call 5f
+  movb $0x77, 1(%rbx)
+  call 5f
+  movb $0x66, 3(%rbx)
+  call 5f
+  mov $3, %ecx
+6: movb %cl, 1(%rbx)
+  incb 3(%rbx)
+  call *%rbx
+  lea (%rdx,%rax,2), %rdx
+  dec %ecx
+  jnz 6b
+  movq $0, (%rsi)
+  invlpg 0x21000
+  cmp %eax, %eax
+  call *%rbx
+  hlt
+5: mov $4, %ecx
+7: call *%rbx
+  add %rax, %rdx
+  rol $7, %rdx
+  dec %ecx
+  jnz 7b
+  ret)")
+
+TEST_F(Soft, instructions_that_span_pages) {
+  const auto machine = run_both(spanning);
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::R15], 14U);
+  EXPECT_EQ(machine->vcpu->state().cr2, 0x21000U);
+}
+
 GUEST_CODE(divide, R"(
   mov $0x8000000000000000, %rax
   cqo

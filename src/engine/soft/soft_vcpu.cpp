@@ -149,6 +149,9 @@ class SoftVcpu final : public engine::Vcpu,
   bool translatable() const;
   u32 mode_now() const;
   Block* block_at(u64 linear, u32 mode, bool& global);
+  Block* tail_at(u64 linear, u32 mode, bool& global);
+  Block* led_to(ExitIndex number, u32 mode, bool& global);
+  void protect(const Tlb::CodePage& page);
   void enter(u64 code, u32 mode);
   engine::Exit come_back(engine::ExitReason reason);
   void forget_everything();
@@ -506,10 +509,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
   const u64 physical = page->physical + offset;
   if (Block* known = blocks_->find(linear, physical, mode)) return known;
   put_away_vector();
-  if ((*page->flags & memory::PageFlag::code) == 0) {
-    *page->flags |= memory::PageFlag::code;
-    tlb_.protect_code_page(page->host);
-  }
+  protect(*page);
   TranslationInput input;
   input.bytes = page->host + offset;
   input.available = kPageSize - offset;
@@ -521,6 +521,54 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
     made = blocks_->add(translator_, input, physical);
   }
   return made;
+}
+
+void SoftVcpu::protect(const Tlb::CodePage& page) {
+  if ((*page.flags & memory::PageFlag::code) != 0) return;
+  *page.flags |= memory::PageFlag::code;
+  tlb_.protect_code_page(page.host);
+}
+
+// The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first page needs no
+// protection here: this is found through a block on it, and by what it holds.
+Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
+  const View view = static_cast<View>(mode & Mode::view_mask);
+  const u64 boundary = (linear | (kPageSize - 1)) + 1;
+  const Tlb::CodePage* first = tlb_.code_page(view, linear);
+  const Tlb::CodePage* second = tlb_.code_page(view, boundary);
+  if (first == nullptr || second == nullptr) return nullptr;
+  global = first->global && second->global;
+  BlockStore::SpanningBytes bytes;
+  for (u64 i = 0; i < bytes.size(); i++) {
+    const u64 at = linear + i;
+    bytes[i] = (at < boundary ? first : second)->host[at & (kPageSize - 1)];
+  }
+  const u32 key = mode | Mode::spanning;
+  put_away_vector();
+  if (Block* known = blocks_->find_spanning(linear, second->physical, key, bytes)) return known;
+  protect(*second);
+  TranslationInput input;
+  input.bytes = bytes.data();
+  input.available = bytes.size();
+  input.linear = linear;
+  input.mode = key;
+  Block* made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+  if (made == nullptr) {
+    forget_everything();
+    made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+  }
+  return made;
+}
+
+Block* SoftVcpu::led_to(ExitIndex number, u32 mode, bool& global) {
+  switch (blocks_->exit(number).lead) {
+    case Lead::Twin:
+      return block_at(context_->state.rip, mode | Mode::ungrouped, global);
+    case Lead::Tail:
+      return tail_at(context_->state.rip, mode, global);
+    default:
+      return block_at(context_->state.rip, mode, global);
+  }
 }
 
 void SoftVcpu::set_mode(u32 mode) {
@@ -587,10 +635,20 @@ engine::Exit SoftVcpu::run() {
         case ExitKind::Link: {
           const ExitIndex number = static_cast<ExitIndex>(context_->exit_info);
           const u64 epoch = epoch_;
-          state.rip = blocks_->exit(number).target;
+          const BlockExit& exit = blocks_->exit(number);
+          state.rip = exit.lead == Lead::Tail ? blocks_->block(exit.from).linear : exit.target;
+          const bool tail = exit.lead == Lead::Tail;
           note(Help::Link, state.rip);
-          block = block_at(state.rip, mode | (blocks_->exit(number).to_twin ? Mode::ungrouped : 0), global);
-          if (block == nullptr || context_->exit_request != 0) break;
+          block = led_to(number, mode, global);
+          if (context_->exit_request != 0) break;
+          if (block == nullptr) {
+            // The block before a tail is there all the same, and would lead here again.
+            if (tail) {
+              put_away_vector();
+              interpreter_.execute_one(state);
+            }
+            break;
+          }
           if (epoch == epoch_) blocks_->link(number, *block, global);
           code = blocks_->code_address(*block);
           again = true;

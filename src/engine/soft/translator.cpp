@@ -121,12 +121,13 @@ void Translator::decode_block(const TranslationInput& input) {
     Item item{};
     const x86::DecodeStatus status =
         x86::decode(input.bytes + at, input.available - at, x86::CodeSize::Bits64, item.insn);
-    // An instruction that runs over the page's end begins its own block, done by the interpreter.
+    // An instruction that runs over the page's end begins its own block.
     if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) break;
     item.rip = input.linear + at;
     if (status == x86::DecodeStatus::NeedMoreBytes || status == x86::DecodeStatus::TooLong) {
       item.insn = Instruction{};
       item.insn.length = 0;
+      item.spans = status == x86::DecodeStatus::NeedMoreBytes;
       items_.push_back(item);
       at = input.available;
       break;
@@ -136,7 +137,7 @@ void Translator::decode_block(const TranslationInput& input) {
     const Class kind = item.insn.info->kind;
     if (is_unconditional_end(item.insn)) break;
     if (kind == Class::JumpIf && ++continuations > kMaxContinuations) break;
-    if (at >= input.available) break;
+    if (at >= input.available || (input.mode & Mode::spanning) != 0) break;
   }
   guest_bytes_ = at;
 }
@@ -147,6 +148,7 @@ u32 Translator::flags_live_at(u64 target) const {
   constexpr unsigned kLookAhead = 4;
   constexpr u64 kPageMask = ~u64{kPageSize - 1};
   u32 unknown = Rflags::arithmetic;
+  if ((mode_ & Mode::spanning) != 0) return unknown;
   for (unsigned n = 0; n < kLookAhead && ((target ^ linear_) & kPageMask) == 0; n++) {
     const u64 offset = target & ~kPageMask;
     Instruction insn;
@@ -247,6 +249,10 @@ void Translator::translate_item(u32 index) {
     if (groups_[g].check_at == index && item.group != g) check_group(g, item);
   }
   bool done = false;
+  if (item.spans) {
+    tail_exit();
+    return;
+  }
   if (item.insn.info != nullptr) {
     switch (item.insn.info->kind) {
       case Class::Plain:

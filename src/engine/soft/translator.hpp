@@ -36,7 +36,7 @@ struct Stubs {
 };
 
 struct TranslationInput {
-  const u8* bytes = nullptr;  // the guest's code, from `linear` to the end of its page
+  const u8* bytes = nullptr;  // the guest's code, from `linear` to the end of its page; of Mode::spanning one instruction
   usize available = 0;
   u64 linear = 0;
   u32 mode = 0;
@@ -52,7 +52,7 @@ struct PlannedExit {
   u32 stub = 0;  // offset in the block
   bool is_cell = false;
   u32 cell = 0;
-  bool to_twin = false;
+  Lead lead = Lead::Block;
 };
 
 // The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
@@ -101,6 +101,7 @@ class Translator {
     u64 rip;
     u32 live_flags;   // Rflags bits somebody may still read, before the instruction
     u32 group;        // kNone, or the group its memory access belongs to
+    bool spans;       // not decoded: it goes on on the next page
     i32 stack_delta;  // RSP before it, minus RSP when RSP was last set to something unknown
   };
   // One memory check whose miss path is still to be emitted.
@@ -179,6 +180,10 @@ class Translator {
   void direct_exit(u64 target);  // jmp
   void direct_exit_if(u8 condition, u64 target);
   void twin_exit(u64 rip);
+  void tail_exit();
+  [[nodiscard]] bool elsewhere(u64 target) const {
+    return (target ^ linear_) >= kPageSize || (mode_ & Mode::spanning) != 0;
+  }
   void jump_indirect(bool restartable);
   void emit_cold();
   void emit_exit_stubs();

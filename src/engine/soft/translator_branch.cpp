@@ -51,7 +51,7 @@ u64 Translator::next_cell(PlannedExit& exit) {
 }
 
 void Translator::direct_exit(u64 target) {
-  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0, false};
+  PlannedExit exit{target, 0, 0, elsewhere(target), 0, Lead::Block};
   if (exit.is_cell) {
     e_->jmp_rip(next_cell(exit));
   } else {
@@ -62,7 +62,7 @@ void Translator::direct_exit(u64 target) {
 }
 
 void Translator::direct_exit_if(u8 condition, u64 target) {
-  PlannedExit exit{target, 0, 0, (target ^ linear_) >= kPageSize, 0, false};
+  PlannedExit exit{target, 0, 0, elsewhere(target), 0, Lead::Block};
   if (exit.is_cell) {
     // jncc over; jmp [cell]
     e_->bytes({static_cast<u8>(0x70 | (condition ^ 1)), 6});
@@ -77,9 +77,20 @@ void Translator::direct_exit_if(u8 condition, u64 target) {
 void Translator::twin_exit(u64 rip) {
   PlannedExit exit;
   exit.target = rip;
-  exit.to_twin = true;
+  exit.lead = Lead::Twin;
   exit.site = static_cast<u32>(e_->jmp());
   exits_.push_back(exit);
+}
+
+// To the instruction here as both its pages have it. Through a cell, since the second page may become another one.
+void Translator::tail_exit() {
+  PlannedExit exit;
+  exit.target = (linear_ | (kPageSize - 1)) + 1;
+  exit.lead = Lead::Tail;
+  exit.is_cell = true;
+  e_->jmp_rip(next_cell(exit));
+  exits_.push_back(exit);
+  ended_ = true;
 }
 
 void Translator::emit_exit_stubs() {

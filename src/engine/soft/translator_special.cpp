@@ -186,7 +186,7 @@ void Translator::push_flags(const Item& item) {
 // Goes on behind an instruction that changed the view.
 void Translator::exit_to_view(View to, u64 target) {
   e_->store_dword_imm(HostMemory::context(offsetof(Context, mode)),
-                      (mode_ & ~(Mode::view_mask | Mode::ungrouped)) | static_cast<u32>(to));
+                      (mode_ & ~(Mode::view_mask | Mode::key_only)) | static_cast<u32>(to));
   direct_exit(target);
 }
 
