@@ -23,6 +23,7 @@ constexpr u64 kPml4 = 0x1000, kPdptLow = 0x2000, kPdLow = 0x3000, kPtLow = 0x400
 // Where the first 2 MiB lie for the supervisor: the top of the address space.
 constexpr u64 kSupervisor = 0xffffff8000000000;
 constexpr u64 kHandlerBytes = 16;
+static_assert(kCodeAlias == kSupervisor + kCodePage);
 constexpr u16 kKernelCode = 0x10, kKernelData = 0x18, kTaskSelector = 0x40;
 
 // Puts int3 over the last case's code (RDI, RCX) and copies the next one's (RSI to RDX, RBX bytes): the guest
@@ -117,7 +118,9 @@ Result<std::unique_ptr<Guest>> Guest::create(engine::Kind kind) {
   guest->ram_ = TRY(host::Mapping::anonymous(kRamBytes));
   TRY(guest->memory_.add_ram(GuestPhysical(0), kRamBytes, guest->ram_.data(), guest->page_flags_));
   guest->build_tables();
-  const engine::EngineContext context{guest->memory_, guest->platform_, guest->model_};
+  engine::EngineContext context{guest->memory_, guest->platform_, guest->model_};
+  context.interrupt_hint = &guest->interrupt_hint_;
+  context.native_tsc = true;
   guest->vcpu_ = TRY(engine::make_vcpu(kind, context));
   return guest;
 }
@@ -153,6 +156,10 @@ void Guest::run_until_halted() {
 
 void Guest::load(const Case& test) {
   load_code(test);
+  reset(test, Mappings::Dropped);
+}
+
+void Guest::reset(const Case& test, Mappings mappings) {
   fill_data(test, ram_.data() + kDataPages);
   cpu::State& state = vcpu_->state();
   state = initial_;
@@ -173,7 +180,7 @@ void Guest::load(const Case& test) {
   state.rflags =
       test.before.rflags | x86::Rflags::fixed | (test.supervisor ? u64{x86::Rflags::AC} : x86::Rflags::IF);
   std::memcpy(state.xsave, test.before.xsave, sizeof state.xsave);
-  vcpu_->state_changed();
+  if (mappings == Mappings::Dropped) vcpu_->state_changed();
 }
 
 void Guest::store(Outcome& outcome) {

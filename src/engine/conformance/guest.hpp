@@ -3,6 +3,7 @@
 // Halted and the exception frame tells what happened. Hosted; tests only; one thread.
 #pragma once
 
+#include <atomic>
 #include <memory>
 
 #include "base/result.hpp"
@@ -16,6 +17,9 @@
 #include "memory/address_space.hpp"
 
 namespace nacre::conformance {
+
+// Where the supervisor may write the code page of a case.
+inline constexpr u64 kCodeAlias = 0xffffff8000020000;
 
 // No device, no interrupt, no time.
 class QuietPlatform final : public cpu::Platform {
@@ -39,6 +43,14 @@ class Guest {
   static Result<std::unique_ptr<Guest>> create(engine::Kind kind);
 
   void run(const Case& test, Outcome& outcome);
+
+  // The same in steps: load, run the vCPU until it halts, store. load() lets the guest itself write the code;
+  // reset() takes the code as it is, and with Mappings::Kept what the engine remembers of the page tables too.
+  enum class Mappings : u8 { Kept, Dropped };
+  void load(const Case& test);
+  void reset(const Case& test, Mappings mappings);
+  void store(Outcome& outcome);
+  [[nodiscard]] engine::Vcpu& vcpu() { return *vcpu_; }
   [[nodiscard]] const cpu::Model& model() const { return model_; }
   // As the last run() left it.
   [[nodiscard]] const cpu::State& state() { return vcpu_->state(); }
@@ -47,10 +59,8 @@ class Guest {
   explicit Guest(cpu::Model model) : model_(std::move(model)) {}
 
   void build_tables();
-  void load(const Case& test);
   void load_code(const Case& test);
   void run_until_halted();
-  void store(Outcome& outcome);
   void write(u64 physical, u64 value);
 
   cpu::Model model_;
@@ -58,6 +68,7 @@ class Guest {
   memory::AddressSpace memory_;
   host::Mapping ram_;
   u8 page_flags_[512] = {};
+  std::atomic<bool> interrupt_hint_ = false;
   cpu::State initial_;
   std::unique_ptr<engine::Vcpu> vcpu_;
   u64 code_at_ = 0, code_length_ = 0;  // of the case in the code page

@@ -38,11 +38,22 @@ class Sequence {
  private:
   struct Piece {
     x86::Instruction instruction;
-    u8 bytes[16] = {};
-    usize jump_to = 0;  // index of a later piece, or size(): only of relative branches
+    u8 bytes[24] = {};
+    u8 length = 0;
+    usize jump_to = 0;  // index of a later piece, or size(): only of branches
+    // Of an idiom, several instructions that are only useful together; `instruction` is the first of them.
+    bool idiom = false;
+    u8 target_at = 0;  // where the 32-bit address of its jump's target stands
+    u8 alias_at = 0;   // where the address at which the supervisor writes its last four bytes stands
+    u32 undefined = 0;
+
+    [[nodiscard]] bool is_relative() const;
+    [[nodiscard]] bool is_branch() const { return target_at != 0 || is_relative(); }
+    [[nodiscard]] u32 flags_undefined() const { return idiom ? undefined : instruction.info->flags_undefined; }
   };
 
   bool make_piece(Random& random, Piece& piece);
+  bool make_idiom(Random& random, Piece& piece) const;
   void retarget_memory(Random& random, Piece& piece) const;
   bool make_system_piece(Random& random, Piece& piece) const;
   [[nodiscard]] bool fits(const Piece& piece) const;

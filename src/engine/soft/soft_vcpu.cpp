@@ -144,6 +144,7 @@ class SoftVcpu final : public engine::Vcpu,
   // host::FaultHandler
   bool handle(int signal, siginfo_t* info, ucontext_t* context) override;
   bool stop_at(ucontext_t* context, u64 rip, u64 stub);
+  void stop_in_stub(ucontext_t* context, usize offset);
 
   // The dispatcher.
   bool translatable() const;
@@ -422,6 +423,22 @@ bool SoftVcpu::stop_at(ucontext_t* context, u64 rip, u64 stub) {
   return true;
 }
 
+// The stubs look at exit_request themselves; behind that they are sent back to look again.
+void SoftVcpu::stop_in_stub(ucontext_t* context, usize offset) {
+  auto& registers = context->uc_mcontext.gregs;
+  context_->exit_request = 1;
+  registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+  for (usize i = 0; i < entries_.ways_in_count; i++) {
+    const WayIn& way = entries_.ways_in[i];
+    if (offset <= way.check || offset >= way.end) continue;
+    if (offset <= way.loaded) {
+      registers[REG_RIP] = static_cast<greg_t>(code_.executable(way.check));
+    } else {
+      registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
+    }
+  }
+}
+
 bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   auto& registers = context->uc_mcontext.gregs;
   const u64 pc = static_cast<u64>(registers[REG_RIP]);
@@ -435,6 +452,10 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
     return true;
   }
   const usize offset = code_.offset_of(pc);
+  if ((kick_signal || stepping) && offset < entries_.bytes) {
+    stop_in_stub(context, offset);
+    return true;
+  }
   const Block* block = blocks_->at_code(offset);
   const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
   bool whole = false;  // the guest's state is that before the instruction
@@ -446,7 +467,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   if (kick_signal || stepping) {
     context_->exit_request = 1;
     if (whole) return stop_at(context, block->linear + at->guest_offset, entries_.async);
-    // Between two instructions, or in a stub: on until a place where the state is whole.
+    // Between two instructions: on until a place where the state is whole.
     registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
     return true;
   }

@@ -30,6 +30,7 @@ constexpr i32 context_at(usize member) {
 
 struct Assembler {
   Emitter& e;
+  Entries& entries;
 
   // Stores the guest's registers; RSP is `pushed` bytes below the state. R14 and R15 are free after it.
   void save_registers(i32 pushed) {
@@ -56,9 +57,11 @@ struct Assembler {
     e.byte(0x9d);  // popfq
   }
 
-  // After load_flags, so that single-stepping from here on is not undone by popfq: leaves when somebody
-  // asked for it, else loads the registers.
+  // After load_flags, which this must not undo when it is done again: leaves when somebody asked for it, else
+  // loads the registers. way_in_ends() follows, behind the jump into translated code.
   void check_request_and_load_registers(i32 pushed, usize& leave_at) {
+    WayIn& way = entries.ways_in[entries.ways_in_count];
+    way.check = e.size();
     e.op_memory(0x8b, RCX, HostMemory::at(RSP, context_at(offsetof(Context, exit_request)) + pushed), false);
     const usize go_on = e.jrcxz();
     leave_at = e.jmp();
@@ -67,7 +70,9 @@ struct Assembler {
       if (r != RSP) e.load(static_cast<Gpr>(r), HostMemory::at(RSP, gpr_at(r) + pushed));
     }
     e.load(R13, HostMemory::at(RSP, gpr_at(RSP) + pushed));
+    way.loaded = e.size();
   }
+  void way_in_ends() { entries.ways_in[entries.ways_in_count++].end = e.size(); }
 
   // With RSP at the state or below it, registers saved.
   void leave(i32 pushed) {
@@ -115,12 +120,14 @@ struct Assembler {
     usize requested = 0;
     check_request_and_load_registers(pushed, requested);
     e.ret();
+    way_in_ends();
     e.patch32(jumping, e.size());
     load_flags(pushed);
     usize requested_too = 0;
     check_request_and_load_registers(pushed, requested_too);
     e.bytes({0x48, 0x8d, 0x64, 0x24, 0x08});  // lea rsp, [rsp + 8]: nobody returns
     e.jmp_memory(HostMemory::context(offsetof(Context, enter_target)));
+    way_in_ends();
     e.patch32(requested, e.size());
     e.patch32(requested_too, e.size());
     e.op_memory(0xc7, 0, HostMemory::at(RSP, context_at(offsetof(Context, exit_kind)) + pushed), false);
@@ -320,8 +327,8 @@ struct Assembler {
 
 Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fill_write,
                    FillHelper fill_group, InterpretHelper interpret) {
-  Assembler a{e};
   Entries entries;
+  Assembler a{e, entries};
 
   entries.enter = reinterpret_cast<void (*)(Context*)>(e.here());
   e.bytes({0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57});  // push rbx rbp r12 r13 r14 r15
@@ -332,6 +339,7 @@ Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fi
   usize requested = 0;
   a.check_request_and_load_registers(0, requested);
   e.jmp_memory(HostMemory::context(offsetof(Context, enter_target)));
+  a.way_in_ends();
   e.patch32(requested, e.size());
   e.op_memory(0xc7, 0, HostMemory::at(RSP, context_at(offsetof(Context, exit_kind))), false);
   e.word32(static_cast<u32>(ExitKind::Async));

@@ -35,11 +35,22 @@ struct GroupNote {
   static constexpr unsigned window_shift = 16;
 };
 
+// A place in a stub where the guest's registers are loaded, on the way into translated code. Offsets in the code
+// cache. Nothing before it needs stopping: `check` looks at Context::exit_request.
+struct WayIn {
+  usize check = 0;   // from here …
+  usize loaded = 0;  // … to here only registers change, which were saved: it can be done again
+  usize end = 0;
+};
+
 struct Entries {
   void (*enter)(Context*) = nullptr;  // runs from Context::enter_target until something leaves
   u64 async = 0;                      // state.rip is set: leave (jumped to by the signal handler)
   u64 fault = 0;                      // the same, and the interpreter must run the instruction
   usize bytes = 0;                    // how much of the cache the stubs take
+  static constexpr usize kMostWaysIn = 9;
+  WayIn ways_in[kMostWaysIn];
+  usize ways_in_count = 0;
 };
 
 Entries emit_stubs(Emitter& emitter, Stubs& stubs, FillHelper fill_read, FillHelper fill_write,

@@ -134,16 +134,20 @@ HostMemory Translator::pop_slot(const Item& item) {
 
 void Translator::push_return_address(const Item& item, u64 next) {
   const HostMemory slot = push_slot(item);
+  // Storing again would store the same: restartable even behind that. But not when the store may have overwritten
+  // what the instruction reads.
+  const bool once = item.insn.is_memory;
   if (fits_i32(next)) {
+    if (once) commit();
     e_->store_imm32(slot, static_cast<i32>(next));
   } else {
     e_->lea(R14, slot);
     e_->mov_imm(R15, next);
+    if (once) commit();
     e_->store(HostMemory::at(R14), R15);
   }
   wrote(item);
-  // Storing again would store the same: restartable up to here.
-  commit();
+  if (!once) commit();
   e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
 }
 
@@ -180,7 +184,12 @@ bool Translator::translate_stack(const Item& item) {
       e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
       e_->lea(R14, push_slot(item));
       e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
+      // The slot may overlap what was read, so this store cannot be done again.
+      commit();
       e_->store(HostMemory::at(R14), R15);
+      wrote(item);
+      e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+      return true;
     } else {
       return false;
     }

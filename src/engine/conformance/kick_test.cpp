@@ -1,0 +1,272 @@
+// A kick at every host instruction of translated code: random sequences run on `soft`, are kicked before each
+// host instruction in turn, run on, and must come to what the processor (or, for privileged ones, the
+// interpreter) makes of them.
+//
+//   NACRE_KICK_SECONDS=600   how much longer each family runs (default: 0.5 s)
+//   NACRE_KICK_SEED=0x1234   where the seeds start (default: a fixed one; a run prints it)
+//   NACRE_KICK_ONLY=0x5678   one sequence, by the seed that a failure printed, with its test as --gtest_filter
+#include <Zydis/Zydis.h>
+#include <gtest/gtest.h>
+
+#include <chrono>
+#include <cinttypes>
+#include <cstdlib>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/conformance/compare.hpp"
+#include "engine/conformance/guest.hpp"
+#include "engine/conformance/kicker.hpp"
+#include "engine/conformance/native.hpp"
+#include "engine/conformance/random.hpp"
+#include "engine/conformance/sequence.hpp"
+#include "host/signals.hpp"
+
+#ifdef NACRE_HAS_SOFT
+namespace nacre::conformance {
+namespace {
+
+u64 environment(const char* name, u64 otherwise) {
+  const char* text = std::getenv(name);
+  return text == nullptr ? otherwise : std::strtoull(text, nullptr, 0);
+}
+
+std::string hex(u64 value) {
+  char text[24];
+  std::snprintf(text, sizeof text, "0x%" PRIx64, value);
+  return text;
+}
+
+struct Subject {
+  const char* name;
+  Family family;
+  Ring ring = Ring::User;
+};
+
+constexpr Tolerance kTolerance{.flags_of_faulting_instruction = true,
+                               .noncanonical_branch_faults_at_target = true};
+constexpr usize kLongestTrace = 4000;
+
+class Kicks : public ::testing::TestWithParam<Subject> {
+ protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
+
+  void SetUp() override {
+    auto native = Native::start();  // before anything makes threads
+    ASSERT_TRUE(native.ok()) << native.error().message();
+    native_ = std::make_unique<Native>(native.take());
+    auto stack = host::SignalStack::enter();
+    ASSERT_TRUE(stack.ok());
+    stack_ = std::make_unique<host::SignalStack>(stack.take());
+    auto soft = Guest::create(engine::Kind::Soft);
+    auto interp = Guest::create(engine::Kind::Interp);
+    ASSERT_TRUE(soft.ok() && interp.ok());
+    soft_ = soft.take();
+    interp_ = interp.take();
+    auto kicker = Kicker::create(soft_->vcpu());
+    ASSERT_TRUE(kicker.ok()) << kicker.error().message();
+    kicker_ = kicker.take();
+  }
+
+  // One way to kick a case.
+  struct Kick {
+    enum class Way : u8 { None, At, After, AfterEverything };
+    enum class Start : u8 { Fresh, Cold, Warm };  // all is made anew; the TLBs are empty; neither
+    Way way = Way::None;
+    Start start = Start::Fresh;
+    u64 address = 0;
+    u64 nth = 0;
+    u64 again_after = ~u64{0};
+  };
+
+  void run(const Case& test, const Kick& kick, Outcome& outcome) {
+    if (kick.start == Kick::Start::Fresh) {
+      soft_->load(test);
+    } else {
+      soft_->reset(test, kick.start == Kick::Start::Warm ? Guest::Mappings::Kept : Guest::Mappings::Dropped);
+    }
+    switch (kick.way) {
+      case Kick::Way::None:
+        break;
+      case Kick::Way::At:
+        kicker_->kick_at(kick.address, kick.nth);
+        break;
+      case Kick::Way::After:
+        kicker_->kick_after(kick.nth);
+        break;
+      case Kick::Way::AfterEverything:
+        kicker_->kick_after_everything(kick.nth);
+        break;
+    }
+    kicker_->kick_again_after(kick.again_after);
+    for (int exits = 0; exits < 8; ++exits) {
+      if (soft_->vcpu().run().reason != engine::ExitReason::Kicked) break;
+    }
+    kicked_ += kicker_->kicked();
+    missed_ += kick.way != Kick::Way::None && !kicker_->kicked();
+    kicker_->stop();
+    soft_->store(outcome);
+  }
+
+  // The host instructions of a run without a kick.
+  std::vector<u64> trace(const Case& test, Kick::Start start) {
+    if (start == Kick::Start::Fresh) {
+      soft_->load(test);
+    } else {
+      soft_->reset(test, start == Kick::Start::Warm ? Guest::Mappings::Kept : Guest::Mappings::Dropped);
+    }
+    kicker_->trace(kLongestTrace);
+    for (int exits = 0; exits < 8; ++exits) {
+      if (soft_->vcpu().run().reason != engine::ExitReason::Kicked) break;
+    }
+    kicker_->stop();
+    return kicker_->traced();
+  }
+
+  // Sets what the sequence must come to. False: it is not for comparing.
+  bool find_reference(const Sequence& sequence, const Case& test) {
+    if (GetParam().ring == Ring::Supervisor) {
+      interp_->run(test, reference_);
+    } else if (!native_->run({&test, 1}, {&reference_, 1}).ok()) {
+      ADD_FAILURE() << "the native runner died";
+      return false;
+    }
+    ignored_ = sequence.ignored(reference_, kTolerance);
+    return !ignored_.everything && difference(test, {}).empty();  // else differential_test.cpp's to find
+  }
+
+  std::string difference(const Case& test, const Kick& kick) {
+    static Outcome outcome;
+    run(test, kick, outcome);
+    std::string text = differences(soft_->model().xsave(), reference_, outcome, ignored_);
+    if (GetParam().ring == Ring::Supervisor && !ignored_.everything) {
+      text += system_differences(interp_->state(), soft_->state());
+    }
+    return text;
+  }
+
+  // The host code that leads to an address of the code cache, for a report.
+  std::string host_code(const std::vector<u64>& trace, usize index) {
+    std::string text;
+    for (usize i = index < 8 ? 0 : index - 8; i < trace.size() && i < index + 3; ++i) {
+      ZydisDisassembledInstruction instruction;
+      const u64 room = kicker_->end() - trace[i];
+      const bool known = ZYAN_SUCCESS(
+          ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, trace[i], kicker_->bytes_at(trace[i]),
+                                room < 15 ? room : 15, &instruction));
+      text += (i == index ? "  > " : "    ") + hex(trace[i]) + "  " + (known ? instruction.text : "?") + "\n";
+    }
+    return text;
+  }
+
+  // Empty, or what went wrong and where. All kicks of the sequence as it is now.
+  std::string try_all(const Sequence& sequence, u64 seed, bool thorough) {
+    const Case test = sequence.assemble();
+    if (!find_reference(sequence, test)) return {};
+    Random random(seed ^ 0x6b69636b);
+    for (const Kick::Start start : {Kick::Start::Cold, Kick::Start::Warm}) {
+      static Outcome unused;
+      run(test, {Kick::Way::None, start}, unused);
+      const std::vector<u64> pcs = trace(test, start);
+      std::unordered_map<u64, u64> seen, times;
+      for (const u64 pc : pcs) times[pc]++;
+      for (usize i = 0; i < pcs.size(); ++i) {
+        const u64 nth = seen[pcs[i]]++;
+        // Of stubs and loops that run many times, some of them.
+        if (times[pcs[i]] > 3 && nth != 0 && !random.percent(thorough ? 50 : 8)) continue;
+        Kick kick{Kick::Way::At, start, pcs[i], nth};
+        if (random.percent(25)) kick.again_after = random.below(random.percent(50) ? 4 : 60);
+        const std::string text = difference(test, kick);
+        if (text.empty()) continue;
+        return "kicked at host instruction " + std::to_string(i) + " (" + hex(pcs[i]) + ", time " +
+               std::to_string(nth) + "), again " + std::to_string(static_cast<i64>(kick.again_after)) +
+               (start == Kick::Start::Warm ? ", warm\n" : ", cold\n") + host_code(pcs, i) + text;
+      }
+    }
+    const std::vector<u64> fresh = trace(test, Kick::Start::Fresh);
+    for (unsigned n = 0; n < (thorough ? 60 : 3) && !fresh.empty(); ++n) {
+      Kick kick{Kick::Way::After, Kick::Start::Fresh, 0, random.below(fresh.size())};
+      if (random.percent(25)) kick.again_after = random.below(8);
+      const std::string text = difference(test, kick);
+      if (text.empty()) continue;
+      return "fresh, kicked after " + std::to_string(kick.nth) + " host instructions, again " +
+             std::to_string(static_cast<i64>(kick.again_after)) + "\n" + host_code(fresh, kick.nth) + text;
+    }
+    if (random.percent(thorough ? 50 : 5)) {
+      Kick kick{Kick::Way::AfterEverything, Kick::Start::Fresh, 0, random.below(random.percent(80) ? 600 : 6000)};
+      const std::string text = difference(test, kick);
+      if (!text.empty())
+        return "kicked after " + std::to_string(kick.nth) + " instructions, C++ too\n" + text;
+    }
+    return {};
+  }
+
+  void shrink(Sequence sequence, u64 seed, std::string text) {
+    for (usize i = 0; i < sequence.size();) {
+      Sequence shorter = sequence;
+      shorter.remove(i);
+      const std::string still =
+          shorter.size() != 0 && shorter.defined() ? try_all(shorter, seed, true) : std::string();
+      if (still.empty()) {
+        ++i;
+        continue;
+      }
+      sequence = shorter;
+      text = still;
+      i = 0;
+    }
+    if (++failures_[sequence.mnemonics()] > 1) return;
+    ADD_FAILURE() << sequence.mnemonics() << ", NACRE_KICK_ONLY=" << hex(seed) << "\n"
+                  << describe(sequence.assemble()) << text;
+  }
+
+  std::unique_ptr<Native> native_;
+  std::unique_ptr<host::SignalStack> stack_;
+  std::unique_ptr<Guest> soft_, interp_;
+  std::unique_ptr<Kicker> kicker_;
+  Outcome reference_;
+  Ignored ignored_;
+  std::map<std::string, u64> failures_;
+  u64 kicked_ = 0, missed_ = 0;
+};
+
+TEST_P(Kicks, LeaveNoTrace) {
+  Sequence sequence(soft_->model(), GetParam().family, GetParam().ring);
+  const u64 only = environment("NACRE_KICK_ONLY", 0);
+  u64 seed = environment("NACRE_KICK_SEED", 0x6b69636b00000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
+  if (only != 0) seed = only;
+  std::printf("  seeds from %s\n", hex(seed).c_str());
+  using Clock = std::chrono::steady_clock;
+  const auto end = Clock::now() + std::chrono::milliseconds(environment("NACRE_KICK_SECONDS", 0) * 1000 + 500);
+  u64 count = 0;
+  for (; Clock::now() < end && failures_.size() < 5; ++seed) {
+    sequence.make(seed);
+    ++count;
+    const std::string text = try_all(sequence, seed, only != 0);
+    if (!text.empty()) shrink(sequence, seed, text);
+    if (only != 0) break;
+  }
+  for (const auto& [mnemonics, failures] : failures_) {
+    std::printf("  %s: %" PRIu64 "\n", mnemonics.c_str(), failures);
+  }
+  std::printf("  %" PRIu64 " sequences, %" PRIu64 " kicks, %" PRIu64 " came to nothing\n", count, kicked_,
+              missed_);
+  EXPECT_GT(kicked_, missed_);
+}
+
+std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) { return parameter.param.name; }
+
+INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
+                         ::testing::Values(Subject{"General", Family::General}, Subject{"X87", Family::X87},
+                                           Subject{"Sse", Family::Sse}, Subject{"Vex", Family::Vex},
+                                           Subject{"Evex", Family::Evex}, Subject{"Any", Family::Any},
+                                           Subject{"Supervisor", Family::General, Ring::Supervisor}),
+                         name_of_subject);
+
+}  // namespace
+}  // namespace nacre::conformance
+#endif
