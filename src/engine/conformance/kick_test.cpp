@@ -11,6 +11,7 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstdlib>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -81,6 +82,7 @@ class Kicks : public ::testing::TestWithParam<Subject> {
     u64 address = 0;
     u64 nth = 0;
     u64 again_after = ~u64{0};
+    bool flush = false;
   };
 
   void run(const Case& test, const Kick& kick, Outcome& outcome) {
@@ -105,6 +107,9 @@ class Kicks : public ::testing::TestWithParam<Subject> {
     kicker_->kick_again_after(kick.again_after);
     for (int exits = 0; exits < 8; ++exits) {
       if (soft_->vcpu().run().reason != engine::ExitReason::Kicked) break;
+      if (at_exit_) at_exit_(soft_->state());
+      // As if another process had run in between.
+      if (kick.flush) soft_->vcpu().state_changed();
     }
     kicked_ += kicker_->kicked();
     missed_ += kick.way != Kick::Way::None && !kicker_->kicked();
@@ -180,6 +185,7 @@ class Kicks : public ::testing::TestWithParam<Subject> {
         if (times[pcs[i]] > 3 && nth != 0 && !random.percent(thorough ? 50 : 8)) continue;
         Kick kick{Kick::Way::At, start, pcs[i], nth};
         if (random.percent(25)) kick.again_after = random.below(random.percent(50) ? 4 : 60);
+        kick.flush = random.percent(20);
         const std::string text = difference(test, kick);
         if (text.empty()) continue;
         return "kicked at host instruction " + std::to_string(i) + " (" + hex(pcs[i]) + ", time " +
@@ -230,6 +236,7 @@ class Kicks : public ::testing::TestWithParam<Subject> {
   std::unique_ptr<Kicker> kicker_;
   Outcome reference_;
   Ignored ignored_;
+  std::function<void(const cpu::State&)> at_exit_;
   std::map<std::string, u64> failures_;
   u64 kicked_ = 0, missed_ = 0;
 };
@@ -258,6 +265,43 @@ TEST_P(Kicks, LeaveNoTrace) {
   EXPECT_GT(kicked_, missed_);
 }
 
+class KickedSupervisor : public Kicks {};
+
+// No interrupt comes between STI and the instruction behind it, so no kick may show the state there, unless it
+// says so (State::interrupt_shadow).
+TEST_P(KickedSupervisor, SeesNoStateInTheShadowOfSti) {
+  const std::vector<u8> tails[] = {{0x48, 0x8b, 0x03},                          // mov rax, [rbx]
+                                   {0x50, 0x58},                                // push rax; pop rax
+                                   {0x48, 0x8b, 0x03, 0x48, 0x03, 0x43, 0x08},  // mov rax, [rbx]; add rax, [rbx + 8]
+                                   {0xff, 0x33},                                // push qword [rbx]
+                                   {0x0f, 0xa2},                                // cpuid
+                                   {0xe8, 0, 0, 0, 0},                          // call
+                                   {0x48, 0x11, 0x03, 0x70, 0x00}};             // adc [rbx], rax; jo
+  for (const auto& tail : tails) {
+    Case test;
+    test.supervisor = true;
+    test.before.rip = kCode;
+    test.before.gpr[x86::RBX] = kData + 0x800;
+    test.before.gpr[x86::RSP] = kData + 0x1800;
+    test.before.xsave[0] = 0x7f, test.before.xsave[1] = 3;  // FCW
+    test.before.xsave[24] = 0x80, test.before.xsave[25] = 0x1f;  // MXCSR
+    test.code[test.code_bytes++] = 0xfb;  // sti
+    for (const u8 byte : tail) test.code[test.code_bytes++] = byte;
+    at_exit_ = [&](const cpu::State& state) {
+      EXPECT_TRUE(state.rip != kCode + 1 || state.interrupt_shadow) << describe(test);
+    };
+    for (const Kick::Start start : {Kick::Start::Cold, Kick::Start::Warm}) {
+      static Outcome outcome;
+      run(test, {.start = Kick::Start::Fresh}, outcome);
+      run(test, {.start = start}, outcome);
+      const std::vector<u64> pcs = trace(test, start);
+      std::unordered_map<u64, u64> seen;
+      for (const u64 pc : pcs) run(test, {.way = Kick::Way::At, .start = start, .address = pc, .nth = seen[pc]++}, outcome);
+    }
+    EXPECT_GT(kicked_, 50U);
+  }
+}
+
 std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) { return parameter.param.name; }
 
 INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
@@ -266,6 +310,8 @@ INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
                                            Subject{"Evex", Family::Evex}, Subject{"Any", Family::Any},
                                            Subject{"Supervisor", Family::General, Ring::Supervisor}),
                          name_of_subject);
+INSTANTIATE_TEST_SUITE_P(Soft, KickedSupervisor,
+                         ::testing::Values(Subject{"Sti", Family::General, Ring::Supervisor}), name_of_subject);
 
 }  // namespace
 }  // namespace nacre::conformance

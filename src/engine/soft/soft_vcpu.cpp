@@ -285,15 +285,18 @@ HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
   const u64 bytes = note >> InterpretNote::window_shift;
   const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
   this->note(crosses ? Help::Crossing : write ? Help::FillWrite : Help::FillRead, context_->state.rip);
+  // Going on with the instruction in the block, a kick would find the state between STI and it.
+  const bool shadowed = (note & InterpretNote::shadowed) != 0;
   if (crosses) {
-    if ((note & InterpretNote::bounce) != 0 && bounce(linear, bytes, write)) {
+    if (!shadowed && (note & InterpretNote::bounce) != 0 && bounce(linear, bytes, write)) {
       return finish_helper(epoch == epoch_ ? HelperResult::Bounced : HelperResult::Leave);
     }
-  } else if (tlb_.fill(view_now(), linear, write)) {
+  } else if (tlb_.fill(view_now(), linear, write) && !shadowed) {
     return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
   }
   this->note(Help::Denied, context_->state.rip);
-  return finish_helper(interpret_here(note));
+  const HelperResult result = interpret_here(note);
+  return finish_helper(epoch == epoch_ ? result : HelperResult::Leave);
 }
 
 // Where the TLB says that the byte is, after making an entry if need be; null when it may not have one.
@@ -423,11 +426,13 @@ bool SoftVcpu::stop_at(ucontext_t* context, u64 rip, u64 stub) {
   return true;
 }
 
-// The stubs look at exit_request themselves; behind that they are sent back to look again.
+// The stubs look at exit_request themselves; behind that they are sent back to look again. Not those that go back to
+// translated code without the dispatcher or a helper.
 void SoftVcpu::stop_in_stub(ucontext_t* context, usize offset) {
   auto& registers = context->uc_mcontext.gregs;
   context_->exit_request = 1;
   registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+  if (offset >= entries_.quick_begin && offset < entries_.quick_end) registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
   for (usize i = 0; i < entries_.ways_in_count; i++) {
     const WayIn& way = entries_.ways_in[i];
     if (offset <= way.check || offset >= way.end) continue;

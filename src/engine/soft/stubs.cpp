@@ -353,6 +353,7 @@ Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fi
   stubs.fill_read = a.call_stub(reinterpret_cast<u64>(fill_read));
   stubs.fill_write = a.call_stub(reinterpret_cast<u64>(fill_write));
   stubs.fill_group = a.call_stub(reinterpret_cast<u64>(fill_group));
+  entries.quick_begin = e.size();
   stubs.twin_or_group = a.twin_or_group(stubs.fill_group);
   for (unsigned view = 0; view < kViews; view++) {
     stubs.twin_or_stack[view] = a.twin_or_stack(static_cast<View>(view), stubs.fill_group);
@@ -360,6 +361,7 @@ Entries emit_stubs(Emitter& e, Stubs& stubs, FillHelper fill_read, FillHelper fi
     stubs.bounce_write[view] = a.bounce(static_cast<View>(view), true, stubs.fill_write);
   }
   stubs.write_back = a.write_back();
+  entries.quick_end = e.size();
   stubs.interpret = a.call_stub(reinterpret_cast<u64>(interpret));
   entries.bytes = (e.size() + 63) & ~usize{63};
   NACRE_CHECK(!e.overflowed());

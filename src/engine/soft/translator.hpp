@@ -152,6 +152,7 @@ class Translator {
   [[nodiscard]] std::optional<GroupAccess> group_access_of(const Item& item) const;
   void find_groups();
   [[nodiscard]] u32 early_check(u32 from, u32 item) const;
+  [[nodiscard]] bool is_behind_sti(u32 item) const;
   void check_group(u32 number, const Item& item);
   HostMemory group_operand(const Item& item);
   void check_tag(Cold& cold, bool flags_live);

@@ -75,10 +75,15 @@ u32 Translator::early_check(u32 from, u32 item) const {
   if (items_[item].live_flags == 0) return item;
   for (u32 i = item; i-- > from;) {
     const Class kind = items_[i].insn.info->kind;
-    if (!is_plain(items_[i].insn) && kind != Class::Stack) break;
+    if ((!is_plain(items_[i].insn) && kind != Class::Stack) || is_behind_sti(i)) break;
     if (items_[i].live_flags == 0) return i;
   }
   return item;
+}
+
+// There, a check that fails must not go on with the twin, which would not know of the shadow.
+bool Translator::is_behind_sti(u32 item) const {
+  return item != 0 && items_[item - 1].insn.info != nullptr && info_is(items_[item - 1].insn, Operation::Sti);
 }
 
 void Translator::find_groups() {
@@ -98,7 +103,7 @@ void Translator::find_groups() {
     if (item.insn.info == nullptr) break;
     const Instruction& insn = item.insn;
     item.stack_delta = static_cast<i32>(stack_delta);
-    if (input_.grouping) {
+    if (input_.grouping && !is_behind_sti(number)) {
       if (const auto access = group_access_of(item)) {
         const i64 low = access->offset + (access->base == RSP ? stack_delta : 0);
         const i64 high = low + access->bytes;
