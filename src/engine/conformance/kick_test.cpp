@@ -4,10 +4,12 @@
 //
 //   NACRE_KICK_SECONDS=600   how much longer each family runs (default: 0.5 s)
 //   NACRE_KICK_SEED=0x1234   where the seeds start (default: a fixed one; a run prints it)
-//   NACRE_KICK_ONLY=0x5678   one sequence, by the seed that a failure printed, with its test as --gtest_filter
+//   NACRE_KICK_ONLY=0x5678   one sequence, by the seed that a failure printed, with its test as
+//   --gtest_filter
 #include <Zydis/Zydis.h>
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <chrono>
 #include <cinttypes>
 #include <cstdlib>
@@ -52,9 +54,19 @@ constexpr Tolerance kTolerance{.flags_of_faulting_instruction = true,
                                .noncanonical_branch_faults_at_target = true};
 constexpr usize kLongestTrace = 4000;
 
+// For whoever dies of a sequence.
+u64 current_seed = 0;
+void say_seed() {
+  std::printf("\n  died with NACRE_KICK_ONLY=0x%" PRIx64 "\n", current_seed);
+  std::fflush(stdout);
+}
+
 class Kicks : public ::testing::TestWithParam<Subject> {
  protected:
-  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
+  static void SetUpTestSuite() {
+    ASSERT_TRUE(host::SignalDispatcher::install().ok());
+    host::SignalDispatcher::on_death(&say_seed);
+  }
 
   void SetUp() override {
     auto native = Native::start();  // before anything makes threads
@@ -160,9 +172,9 @@ class Kicks : public ::testing::TestWithParam<Subject> {
     for (usize i = index < 8 ? 0 : index - 8; i < trace.size() && i < index + 3; ++i) {
       ZydisDisassembledInstruction instruction;
       const u64 room = kicker_->end() - trace[i];
-      const bool known = ZYAN_SUCCESS(
-          ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, trace[i], kicker_->bytes_at(trace[i]),
-                                room < 15 ? room : 15, &instruction));
+      const bool known = ZYAN_SUCCESS(ZydisDisassembleIntel(ZYDIS_MACHINE_MODE_LONG_64, trace[i],
+                                                            kicker_->bytes_at(trace[i]),
+                                                            room < 15 ? room : 15, &instruction));
       text += (i == index ? "  > " : "    ") + hex(trace[i]) + "  " + (known ? instruction.text : "?") + "\n";
     }
     return text;
@@ -203,7 +215,8 @@ class Kicks : public ::testing::TestWithParam<Subject> {
              std::to_string(static_cast<i64>(kick.again_after)) + "\n" + host_code(fresh, kick.nth) + text;
     }
     if (random.percent(thorough ? 50 : 5)) {
-      Kick kick{Kick::Way::AfterEverything, Kick::Start::Fresh, 0, random.below(random.percent(80) ? 600 : 6000)};
+      Kick kick{Kick::Way::AfterEverything, Kick::Start::Fresh, 0,
+                random.below(random.percent(80) ? 600 : 6000)};
       const std::string text = difference(test, kick);
       if (!text.empty())
         return "kicked after " + std::to_string(kick.nth) + " instructions, C++ too\n" + text;
@@ -244,13 +257,16 @@ class Kicks : public ::testing::TestWithParam<Subject> {
 TEST_P(Kicks, LeaveNoTrace) {
   Sequence sequence(soft_->model(), GetParam().family, GetParam().ring);
   const u64 only = environment("NACRE_KICK_ONLY", 0);
-  u64 seed = environment("NACRE_KICK_SEED", 0x6b69636b00000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
+  u64 seed =
+      environment("NACRE_KICK_SEED", 0x6b69636b00000000) + (u64{static_cast<u8>(GetParam().family)} << 48);
   if (only != 0) seed = only;
   std::printf("  seeds from %s\n", hex(seed).c_str());
   using Clock = std::chrono::steady_clock;
-  const auto end = Clock::now() + std::chrono::milliseconds(environment("NACRE_KICK_SECONDS", 0) * 1000 + 500);
+  const auto end =
+      Clock::now() + std::chrono::milliseconds(environment("NACRE_KICK_SECONDS", 0) * 1000 + 500);
   u64 count = 0;
   for (; Clock::now() < end && failures_.size() < 5; ++seed) {
+    current_seed = seed;
     sequence.make(seed);
     ++count;
     const std::string text = try_all(sequence, seed, only != 0);
@@ -267,25 +283,26 @@ TEST_P(Kicks, LeaveNoTrace) {
 
 class KickedSupervisor : public Kicks {};
 
-// No interrupt comes between STI and the instruction behind it, so no kick may show the state there, unless it
-// says so (State::interrupt_shadow).
+// No interrupt comes between STI and the instruction behind it, so no kick may show the state there, unless
+// it says so (State::interrupt_shadow).
 TEST_P(KickedSupervisor, SeesNoStateInTheShadowOfSti) {
-  const std::vector<u8> tails[] = {{0x48, 0x8b, 0x03},                          // mov rax, [rbx]
-                                   {0x50, 0x58},                                // push rax; pop rax
-                                   {0x48, 0x8b, 0x03, 0x48, 0x03, 0x43, 0x08},  // mov rax, [rbx]; add rax, [rbx + 8]
-                                   {0xff, 0x33},                                // push qword [rbx]
-                                   {0x0f, 0xa2},                                // cpuid
-                                   {0xe8, 0, 0, 0, 0},                          // call
-                                   {0x48, 0x11, 0x03, 0x70, 0x00}};             // adc [rbx], rax; jo
+  const std::vector<u8> tails[] = {
+      {0x48, 0x8b, 0x03},                          // mov rax, [rbx]
+      {0x50, 0x58},                                // push rax; pop rax
+      {0x48, 0x8b, 0x03, 0x48, 0x03, 0x43, 0x08},  // mov rax, [rbx]; add rax, [rbx + 8]
+      {0xff, 0x33},                                // push qword [rbx]
+      {0x0f, 0xa2},                                // cpuid
+      {0xe8, 0, 0, 0, 0},                          // call
+      {0x48, 0x11, 0x03, 0x70, 0x00}};             // adc [rbx], rax; jo
   for (const auto& tail : tails) {
     Case test;
     test.supervisor = true;
     test.before.rip = kCode;
     test.before.gpr[x86::RBX] = kData + 0x800;
     test.before.gpr[x86::RSP] = kData + 0x1800;
-    test.before.xsave[0] = 0x7f, test.before.xsave[1] = 3;  // FCW
+    test.before.xsave[0] = 0x7f, test.before.xsave[1] = 3;       // FCW
     test.before.xsave[24] = 0x80, test.before.xsave[25] = 0x1f;  // MXCSR
-    test.code[test.code_bytes++] = 0xfb;  // sti
+    test.code[test.code_bytes++] = 0xfb;                         // sti
     for (const u8 byte : tail) test.code[test.code_bytes++] = byte;
     at_exit_ = [&](const cpu::State& state) {
       EXPECT_TRUE(state.rip != kCode + 1 || state.interrupt_shadow) << describe(test);
@@ -296,13 +313,51 @@ TEST_P(KickedSupervisor, SeesNoStateInTheShadowOfSti) {
       run(test, {.start = start}, outcome);
       const std::vector<u64> pcs = trace(test, start);
       std::unordered_map<u64, u64> seen;
-      for (const u64 pc : pcs) run(test, {.way = Kick::Way::At, .start = start, .address = pc, .nth = seen[pc]++}, outcome);
+      for (const u64 pc : pcs)
+        run(test, {.way = Kick::Way::At, .start = start, .address = pc, .nth = seen[pc]++}, outcome);
     }
     EXPECT_GT(kicked_, 50U);
   }
 }
 
-std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) { return parameter.param.name; }
+// Kicks as they come in life, into C++ too: every few microseconds, from another thread.
+TEST_P(Kicks, LeaveNoTraceFromAnotherThread) {
+  constexpr u64 kSequences = 200;
+  Sequence sequence(soft_->model(), GetParam().family, GetParam().ring);
+  std::atomic<bool> wanted = false, done = false;
+  std::thread thread([&] {
+    Random random(1);
+    while (!done) {
+      if (wanted) soft_->vcpu().kick();
+      for (u64 wait = 200 + random.below(4000); wait != 0; --wait) __asm__ volatile("");
+    }
+  });
+  u64 exits = 0;
+  const u64 first = environment("NACRE_KICK_SEED", 0x7468726561640000);
+  for (u64 seed = first; seed < first + kSequences && !HasFailure(); ++seed) {
+    current_seed = seed;
+    sequence.make(seed);
+    const Case test = sequence.assemble();
+    if (!find_reference(sequence, test)) continue;
+    static Outcome outcome;
+    for (int again = 0; again < 10; ++again) {
+      wanted = true;
+      soft_->load(test);
+      while (exits < 10'000'000 && soft_->vcpu().run().reason == engine::ExitReason::Kicked) ++exits;
+      wanted = false;
+      soft_->store(outcome);
+      EXPECT_EQ(differences(soft_->model().xsave(), reference_, outcome, ignored_), "") << hex(seed) << "\n"
+                                                                                        << describe(test);
+    }
+  }
+  done = true;
+  thread.join();
+  EXPECT_GT(exits, 0U);
+}
+
+std::string name_of_subject(const ::testing::TestParamInfo<Subject>& parameter) {
+  return parameter.param.name;
+}
 
 INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
                          ::testing::Values(Subject{"General", Family::General}, Subject{"X87", Family::X87},
@@ -311,7 +366,8 @@ INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
                                            Subject{"Supervisor", Family::General, Ring::Supervisor}),
                          name_of_subject);
 INSTANTIATE_TEST_SUITE_P(Soft, KickedSupervisor,
-                         ::testing::Values(Subject{"Sti", Family::General, Ring::Supervisor}), name_of_subject);
+                         ::testing::Values(Subject{"Sti", Family::General, Ring::Supervisor}),
+                         name_of_subject);
 
 }  // namespace
 }  // namespace nacre::conformance

@@ -1,9 +1,9 @@
 // Delivers a kick to a `soft` vCPU before a chosen host instruction of its translated code: what arrives by
 // chance once in a million times is tried at every place in turn. Takes over the process's fault signals
-// while it lives and looks at the code cache from outside: it steps by breakpoints written through the cache's
-// writable view, because a step by TF costs tens of microseconds in a virtual machine (the kernel's handler
-// reads a debug register), and because the engine uses TF itself. Hosted; tests only; one thread, one vCPU of
-// its kind.
+// while it lives and looks at the code cache from outside: it steps by breakpoints written through the
+// cache's writable view, because a step by TF costs tens of microseconds in a virtual machine (the kernel's
+// handler reads a debug register), and because the engine uses TF itself. Hosted; tests only; one thread, one
+// vCPU of its kind.
 #pragma once
 
 #include <signal.h>
