@@ -281,29 +281,59 @@ TEST_P(Kicks, LeaveNoTrace) {
   EXPECT_GT(kicked_, missed_);
 }
 
+class KickedUser : public Kicks {};
 class KickedSupervisor : public Kicks {};
+
+Case case_of(std::initializer_list<u8> code) {
+  Case test;
+  test.before.rip = kCode;
+  test.before.gpr[x86::RBX] = kData + 0x800;
+  test.before.gpr[x86::RSP] = kData + 0x1800;
+  test.before.xsave[0] = 0x7f, test.before.xsave[1] = 3;       // FCW
+  test.before.xsave[24] = 0x80, test.before.xsave[25] = 0x1f;  // MXCSR
+  for (const u8 byte : code) test.code[test.code_bytes++] = byte;
+  return test;
+}
+
+// What is pushed overlaps what is read: once that is overwritten, the instruction cannot be started again.
+TEST_P(KickedUser, PushesAndCallsThroughTheirOwnSlotOnce) {
+  const Case cases[] = {
+      case_of({0xff, 0x74, 0x24, 0xf8}),                    // push qword [rsp - 8]
+      case_of({0xff, 0x74, 0x24, 0xfc}),                    // push qword [rsp - 4]
+      case_of({0xf9, 0xff, 0x74, 0x24, 0xfc, 0x72, 0x00}),  // stc; push qword [rsp - 4]; jc
+      case_of({0x48, 0xc7, 0x44, 0x24, 0xf8, 0x20, 0, 0, 0x10, 0xff, 0x54, 0x24,
+               0xf8}),  // mov [rsp - 8], x; call [rsp - 8]
+  };
+  for (const Case& test : cases) {
+    ASSERT_TRUE(native_->run({&test, 1}, {&reference_, 1}).ok());
+    for (const Kick::Start start : {Kick::Start::Cold, Kick::Start::Warm}) {
+      EXPECT_EQ(difference(test, {.start = Kick::Start::Fresh}), "");
+      EXPECT_EQ(difference(test, {.start = start}), "");
+      std::unordered_map<u64, u64> seen;
+      for (const u64 pc : trace(test, start)) {
+        EXPECT_EQ(difference(test, {.way = Kick::Way::At, .start = start, .address = pc, .nth = seen[pc]++}),
+                  "")
+            << describe(test);
+      }
+    }
+  }
+}
 
 // No interrupt comes between STI and the instruction behind it, so no kick may show the state there, unless
 // it says so (State::interrupt_shadow).
 TEST_P(KickedSupervisor, SeesNoStateInTheShadowOfSti) {
-  const std::vector<u8> tails[] = {
-      {0x48, 0x8b, 0x03},                          // mov rax, [rbx]
-      {0x50, 0x58},                                // push rax; pop rax
-      {0x48, 0x8b, 0x03, 0x48, 0x03, 0x43, 0x08},  // mov rax, [rbx]; add rax, [rbx + 8]
-      {0xff, 0x33},                                // push qword [rbx]
-      {0x0f, 0xa2},                                // cpuid
-      {0xe8, 0, 0, 0, 0},                          // call
-      {0x48, 0x11, 0x03, 0x70, 0x00}};             // adc [rbx], rax; jo
-  for (const auto& tail : tails) {
-    Case test;
+  Case cases[] = {
+      case_of({0xfb, 0x48, 0x8b, 0x03}),                          // mov rax, [rbx]
+      case_of({0xfb, 0x50, 0x58}),                                // push rax; pop rax
+      case_of({0xfb, 0x48, 0x8b, 0x03, 0x48, 0x03, 0x43, 0x08}),  // mov rax, [rbx]; add rax, [rbx + 8]
+      case_of({0xfb, 0xff, 0x33}),                                // push qword [rbx]
+      case_of({0xfb, 0x48, 0x03, 0x83, 0xfc, 7, 0, 0}),           // add rax, [rbx + 2044]: two pages
+      case_of({0xfb, 0x48, 0x01, 0x83, 0xfc, 7, 0, 0}),           // add [rbx + 2044], rax
+      case_of({0xfb, 0x0f, 0xa2}),                                // cpuid
+      case_of({0xfb, 0xe8, 0, 0, 0, 0}),                          // call
+      case_of({0xfb, 0x48, 0x11, 0x03, 0x70, 0x00})};             // adc [rbx], rax; jo
+  for (Case& test : cases) {
     test.supervisor = true;
-    test.before.rip = kCode;
-    test.before.gpr[x86::RBX] = kData + 0x800;
-    test.before.gpr[x86::RSP] = kData + 0x1800;
-    test.before.xsave[0] = 0x7f, test.before.xsave[1] = 3;       // FCW
-    test.before.xsave[24] = 0x80, test.before.xsave[25] = 0x1f;  // MXCSR
-    test.code[test.code_bytes++] = 0xfb;                         // sti
-    for (const u8 byte : tail) test.code[test.code_bytes++] = byte;
     at_exit_ = [&](const cpu::State& state) {
       EXPECT_TRUE(state.rip != kCode + 1 || state.interrupt_shadow) << describe(test);
     };
@@ -365,8 +395,10 @@ INSTANTIATE_TEST_SUITE_P(Soft, Kicks,
                                            Subject{"Evex", Family::Evex}, Subject{"Any", Family::Any},
                                            Subject{"Supervisor", Family::General, Ring::Supervisor}),
                          name_of_subject);
+INSTANTIATE_TEST_SUITE_P(Soft, KickedUser, ::testing::Values(Subject{"General", Family::General}),
+                         name_of_subject);
 INSTANTIATE_TEST_SUITE_P(Soft, KickedSupervisor,
-                         ::testing::Values(Subject{"Sti", Family::General, Ring::Supervisor}),
+                         ::testing::Values(Subject{"General", Family::General, Ring::Supervisor}),
                          name_of_subject);
 
 }  // namespace

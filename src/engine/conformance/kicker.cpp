@@ -119,6 +119,7 @@ void Kicker::break_behind(const ucontext_t* context) {
   const u64 next = rip + i.length;
   const auto target = [&] {
     if (i.info->operands[0].kind == x86::OperandKind::Relative) return next + i.immediate;
+    if (!i.is_memory) return static_cast<u64>(context->uc_mcontext.gregs[kContextRegister[i.rm]]);
     return word_at(address_of_operand(i, context));
   };
   switch (i.info->kind) {

@@ -24,18 +24,12 @@ using InterpretHelper = HelperResult (*)(Context*, u64 note);
 struct InterpretNote {
   static constexpr u32 length_mask = 0xff;     // bytes; 0: always leave
   static constexpr u32 needs_vector = 1 << 8;  // it reads or writes vector or x87 state
-<<<<<<< HEAD
   static constexpr u32 bounce = 1 << 9;        // of a fill: the operand may be put in Context::bounce
   static constexpr u32 shadowed = 1 << 10;     // behind STI: nothing may come before it
   static constexpr unsigned window_shift = 16;  // of a fill: bytes accessed
 };
 
 // What fill_group is told.
-=======
-};
-
-// What fill_group is told besides, above and between them.
->>>>>>> a4378c7 (soft: nothing comes between STI and the instruction behind it where that misses the TLB)
 struct GroupNote {
   static constexpr u32 write = 1 << 0;
   static constexpr u32 stack = 1 << 1;

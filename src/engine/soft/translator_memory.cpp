@@ -224,24 +224,12 @@ void Translator::emit_cold() {
     } else {
       e_->add(R14, tag);
     }
-<<<<<<< HEAD
     if (cold.group) {
       cold_group(cold, item);
-=======
-    set_rip(item.rip);
-    if (cold.group) {
-      // Comes back to try again, or not at all.
-      e_->mov_imm(R15, (interpret_note(item.insn) & InterpretNote::needs_vector) | item.insn.length |
-                           (cold.window << GroupNote::window_shift) | (cold.write ? GroupNote::write : 0) |
-                           (cold.stack ? GroupNote::stack : 0));
-      e_->call_to(stubs_.fill_group);
-      e_->patch32(e_->jmp(), cold.retry);
->>>>>>> a4378c7 (soft: nothing comes between STI and the instruction behind it where that misses the TLB)
       continue;
     }
     set_rip(item.rip);
     // What the interpreter must have advanced by for the code to go on behind the instruction.
-<<<<<<< HEAD
     const bool may_bounce = cold.write ? cold.done != 0 && may_be_torn(item.insn) : cold.checked != 0;
     e_->mov_imm(R15, interpret_note(item.insn) | (may_bounce ? InterpretNote::bounce : 0) |
                          (infos_[cold.item].shadowed ? InterpretNote::shadowed : 0) |
@@ -252,10 +240,6 @@ void Translator::emit_cold() {
     } else {
       e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
     }
-=======
-    e_->mov_imm(R15, interpret_note(item.insn));
-    e_->call_to(cold.write ? stubs_.fill_write : stubs_.fill_read);
->>>>>>> a4378c7 (soft: nothing comes between STI and the instruction behind it where that misses the TLB)
     e_->patch32(e_->jmp(), cold.retry);
     const usize past = e_->jmp();
     if (may_bounce) bounce(cold, item);
