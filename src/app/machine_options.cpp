@@ -32,6 +32,9 @@ void MachineOptions::add_to(CLI::App& command) {
           "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has")
       ->type_name("MODEL")
       ->capture_default_str();
+  command.add_option("--cpus", processors, "Number of processors, 1 to 32")
+      ->type_name("COUNT")
+      ->capture_default_str();
   command
       .add_option("--timeout", timeout,
                   "Stop the guest after this many seconds (fractions are fine); exit status 124")
@@ -57,8 +60,18 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   config.early = early;
   config.memory_bytes = TRY(host::parse_size(memory.c_str()));
   if (auto status = host::GuestRam::possible(config.memory_bytes); !status) return status.error();
+  if (processors < 1 || processors > board::kMaxProcessors) {
+    return Error("A guest cannot have ")
+        .append_number(processors)
+        .append(" processors; give it 1 to ")
+        .append_number(board::kMaxProcessors)
+        .append(", as in --cpus 2.");
+  }
+  config.processors = processors;
   const engine::Choice choice = TRY(engine_named(engine));
   config.engine = choice.kind;
+  if (processors > 1 && choice.kind == engine::Kind::Soft)
+    return Error{"Engine soft runs one processor in this version; use --cpus 1 or --engine interp."};
   if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {
     return Error("There is no CPU model \"")
         .append(cpu.c_str())

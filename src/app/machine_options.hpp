@@ -14,6 +14,7 @@ struct MachineOptions {
   std::string memory = "512M";
   std::string engine = "auto";
   std::string cpu = "host";
+  unsigned processors = 1;
   std::string log;
   std::string log_file;
   double timeout = 0;  // seconds; 0: none

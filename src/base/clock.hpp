@@ -19,6 +19,12 @@ class Clock {
   ~Clock() = default;
 };
 
+// An instant as a time stamp counter and a Clock show it.
+struct Instant {
+  u64 tsc = 0;
+  u64 ns = 0;
+};
+
 // The date: nanoseconds since 1970-01-01 00:00 UTC. May jump, unlike Clock.
 class WallClock {
  public:

@@ -67,7 +67,8 @@ void Board::add_processors() {
                                         .wall_clock = chipset_.wall_clock(),
                                         .bus = bus_,
                                         .ioapic = chipset_.ioapic(),
-                                        .pic = chipset_.pic()};
+                                        .pic = chipset_.pic(),
+                                        .base = base_};
   for (unsigned i = 0; i < options_.processors; ++i) {
     processors_[i].emplace(wiring, i, options_.tsc_hz);
     NACRE_CHECK(bus_.attach(processors_[i]->local_apic()));
@@ -87,7 +88,8 @@ void Board::reset() {
   // reboot=bios): ask for the reset instead. mov dx, 0xcf9; mov al, 6; out dx, al; hlt; jmp to the hlt
   constexpr u8 reboot[] = {0xba, kPortReset & 0xff, kPortReset >> 8, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd};
   NACRE_CHECK(memory_.write(GuestPhysical(kResetVector), reboot, sizeof reboot));
-  announced_deadline_ = 0;
+  for (u64& announced : announced_deadline_) announced = 0;
+  base_ = environment_.instant();
 }
 
 ProcessorPort& Board::port(unsigned i) {
@@ -98,44 +100,50 @@ ProcessorPort& Board::port(unsigned i) {
 void Board::tsc_changed(unsigned i) {
   port(i).local_apic().tsc_changed();
   port(i).pvclock().refresh();
-  timers_touched(port(i).local_apic().next_deadline());
+  timers_touched(i, port(i).local_apic().next_deadline());
 }
 
-u64 Board::earliest_deadline() const {
-  u64 earliest = chipset_.next_deadline();
+u64 Board::next_deadline(unsigned i) {
+  u64 earliest = port(i).local_apic().next_deadline();
+  if (i == 0 && chipset_.next_deadline() < earliest) earliest = chipset_.next_deadline();
+  announced_deadline_[i] = earliest;
+  return earliest;
+}
+
+u64 Board::next_deadline() {
+  u64 earliest = kNever;
   for (unsigned i = 0; i < options_.processors; ++i) {
-    const u64 deadline = processors_[i]->local_apic().next_deadline();
+    const u64 deadline = next_deadline(i);
     if (deadline < earliest) earliest = deadline;
   }
   return earliest;
 }
 
-u64 Board::next_deadline() {
-  announced_deadline_ = earliest_deadline();
-  return announced_deadline_;
+void Board::advance(unsigned i) {
+  const u64 now = environment_.now();
+  if (i == 0) chipset_.advance(now);
+  port(i).local_apic().advance(now);
 }
 
 void Board::advance() {
-  const u64 now = environment_.now();
-  chipset_.advance(now);
-  for (unsigned i = 0; i < options_.processors; ++i) port(i).local_apic().advance(now);
+  for (unsigned i = 0; i < options_.processors; ++i) advance(i);
 }
 
-void Board::timers_touched(u64 candidate) {
-  if (candidate >= announced_deadline_) return;
-  announced_deadline_ = candidate;
-  environment_.deadline_moved();
+void Board::timers_touched(unsigned processor, u64 candidate) {
+  if (candidate >= announced_deadline_[processor]) return;
+  announced_deadline_[processor] = candidate;
+  environment_.deadline_moved(processor);
 }
 
 u32 Board::port_read(u16 port, unsigned size) {
   const u32 value = ports_.read(port, size);
-  if (chipset_.take_timers_touched()) timers_touched(chipset_.next_deadline());
+  if (chipset_.take_timers_touched()) timers_touched(0, chipset_.next_deadline());
   return value;
 }
 
 void Board::port_write(u16 port, unsigned size, u32 value) {
   ports_.write(port, size, value);
-  if (chipset_.take_timers_touched()) timers_touched(chipset_.next_deadline());
+  if (chipset_.take_timers_touched()) timers_touched(0, chipset_.next_deadline());
 }
 
 }  // namespace nacre::board

@@ -48,11 +48,14 @@ class Board final : private ProcessorHost {
   // To be called when the processor's time stamp offset has changed.
   void tsc_changed(unsigned i);
 
-  // When advance() must be called at the latest, in Environment::now() time; kNever when nothing is armed.
-  // Any call into the board may change it; Environment::deadline_moved() is called when it became earlier
-  // than what this function last returned.
-  [[nodiscard]] u64 next_deadline();
-  // Lets timers fire up to Environment::now().
+  // When advance(i) must be called at the latest, in Environment::now() time; kNever when nothing is armed.
+  // Each processor has its local APIC's timer; those of the chipset are kept by processor 0. Any call into
+  // the board may change it; Environment::deadline_moved(i) is called when it became earlier than what this
+  // function last returned.
+  [[nodiscard]] u64 next_deadline(unsigned i);
+  [[nodiscard]] u64 next_deadline();  // of all
+  // Lets timers fire up to Environment::now(): one processor's, or all.
+  void advance(unsigned i);
   void advance();
 
   // Input of port 0 (COM1) or 1 (COM2). Takes as many bytes as it has room for now and returns their number.
@@ -77,7 +80,7 @@ class Board final : private ProcessorHost {
     irq::ApicBus& bus_;
   };
 
-  void timers_touched(u64 candidate) override;
+  void timers_touched(unsigned processor, u64 candidate) override;
   u32 port_read(u16 port, unsigned size) override;
   void port_write(u16 port, unsigned size, u32 value) override;
 
@@ -85,7 +88,6 @@ class Board final : private ProcessorHost {
   Status map_ram();
   void add_processors();
   ProcessorPort& port(unsigned i);
-  [[nodiscard]] u64 earliest_deadline() const;
 
   const Options options_;
   Environment& environment_;
@@ -97,7 +99,8 @@ class Board final : private ProcessorHost {
   PicOutput pic_output_;
   Chipset chipset_;
   std::optional<ProcessorPort> processors_[kMaxProcessors];
-  u64 announced_deadline_ = 0;  // what next_deadline() last returned
+  u64 announced_deadline_[kMaxProcessors] = {};  // what next_deadline() last returned
+  time::Instant base_;                           // at reset()
 };
 
 }  // namespace nacre::board

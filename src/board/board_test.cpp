@@ -306,10 +306,43 @@ TEST(Board, msrs_of_the_apic_and_the_paravirtual_clock_and_no_others) {
   EXPECT_FALSE(cpu.msr_write(0x10a, 0));
   board.environment.time = 7 * kMs;
   ASSERT_TRUE(cpu.msr_write(0x4b564d01, 0x100000 | 1));
-  u64 system_time = 0;
-  ASSERT_TRUE(board->memory().read(GuestPhysical(0x100010), &system_time, 8));
-  EXPECT_EQ(system_time, 7 * kMs);
+  u64 stated[2] = {};  // TSC, nanoseconds
+  ASSERT_TRUE(board->memory().read(GuestPhysical(0x100008), stated, sizeof stated));
+  EXPECT_EQ(stated[1] + (board.environment.tsc() - stated[0]) / 2, 7 * kMs);
   EXPECT_FALSE(cpu.msr_write(0x4b564d01, 0xa0000 | 1));  // not RAM
+}
+
+TEST(Board, paravirtual_clocks_of_all_processors_state_the_same_instant) {
+  TestBoard board({.processors = 2});
+  ASSERT_TRUE(board.cpu(0).msr_write(0x4b564d01, 0x100000 | 1));
+  board.environment.time = 7 * kMs + 1;
+  ASSERT_TRUE(board.cpu(1).msr_write(0x4b564d01, 0x100040 | 1));
+  u64 stated[2][2] = {};
+  ASSERT_TRUE(board->memory().read(GuestPhysical(0x100008), stated[0], sizeof stated[0]));
+  ASSERT_TRUE(board->memory().read(GuestPhysical(0x100048), stated[1], sizeof stated[1]));
+  EXPECT_EQ(stated[0][0], stated[1][0]);
+  EXPECT_EQ(stated[0][1], stated[1][1]);
+}
+
+TEST(Board, each_processor_keeps_its_own_deadline) {
+  TestBoard board({.processors = 2});
+  for (unsigned i = 0; i < 2; ++i) {
+    set_local_apic(board.cpu(i), kSpurious, 0x1ff);
+    set_local_apic(board.cpu(i), kLvtTimer, 0x50);
+    set_local_apic(board.cpu(i), kDivide, 0xb);
+  }
+  EXPECT_EQ(board->next_deadline(1), kNever);
+  const unsigned moves = board.environment.deadline_moves;
+  set_local_apic(board.cpu(1), kInitialCount, 5000);
+  EXPECT_EQ(board.environment.deadline_moves, moves + 1);
+  EXPECT_EQ(board->next_deadline(1), 5000u);
+  EXPECT_GT(board->next_deadline(0), 5000u);
+  board.environment.time = 5000;
+  board->advance(0);
+  EXPECT_FALSE(board.cpu(1).interrupt_pending());
+  board->advance(1);
+  EXPECT_TRUE(board.cpu(1).interrupt_pending());
+  EXPECT_FALSE(board.cpu(0).interrupt_pending());
 }
 
 TEST(Board, a_guest_ends_an_interrupt_by_a_word_in_its_memory) {

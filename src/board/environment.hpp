@@ -32,6 +32,8 @@ class Environment {
   virtual u64 wall_clock() = 0;
   // The time stamp counter all processors share, running at Options::tsc_hz in step with now().
   virtual u64 tsc() = 0;
+  // Both at the same instant.
+  virtual time::Instant instant() = 0;
   virtual u64 random() = 0;
 
   // Something became pending for this processor: it should leave guest code (and wake if it sleeps) and
@@ -42,8 +44,8 @@ class Environment {
   virtual void non_maskable(unsigned processor) = 0;
   virtual void init(unsigned processor) = 0;
   virtual void start_up(unsigned processor, u8 page) = 0;
-  // next_deadline() is now earlier than it was: whoever sleeps until it should ask again.
-  virtual void deadline_moved() = 0;
+  // next_deadline(processor) is now earlier than it was: whoever sleeps until it should ask again.
+  virtual void deadline_moved(unsigned processor) = 0;
 
   // The machine wants to stop. The processor that did it goes on until its owner stops it.
   virtual void power_event(PowerEvent event) = 0;

@@ -22,9 +22,12 @@ void ProcessorPort::reset() {
 }
 
 // The processor writes its offset on its own thread; timers look at it from others.
+u64 ProcessorPort::tsc_offset() const {
+  return state_ == nullptr ? 0 : __atomic_load_n(&state_->tsc_offset, __ATOMIC_RELAXED);
+}
+
 u64 ProcessorPort::guest_tsc() {
-  const u64 offset = state_ == nullptr ? 0 : __atomic_load_n(&state_->tsc_offset, __ATOMIC_RELAXED);
-  return wiring_.environment.tsc() + offset;
+  return wiring_.environment.tsc() + tsc_offset();
 }
 
 bool ProcessorPort::in_local_apic(GuestPhysical address, unsigned size) const {
@@ -43,7 +46,7 @@ u64 ProcessorPort::mmio_read(GuestPhysical address, unsigned size) {
 void ProcessorPort::mmio_write(GuestPhysical address, unsigned size, u64 value) {
   if (!in_local_apic(address, size)) return wiring_.memory.mmio_write(address, size, value);
   local_apic_.mmio_write(address.value() - local_apic_.base_address(), size, value);
-  wiring_.host.timers_touched(local_apic_.next_deadline());
+  wiring_.host.timers_touched(number_, local_apic_.next_deadline());
 }
 
 bool ProcessorPort::msr_read(u32 msr, u64& value) {
@@ -54,7 +57,7 @@ bool ProcessorPort::msr_read(u32 msr, u64& value) {
 bool ProcessorPort::msr_write(u32 msr, u64 value) {
   if (irq::LocalApic::owns_msr(msr)) {
     const bool written = local_apic_.msr_write(msr, value);
-    wiring_.host.timers_touched(local_apic_.next_deadline());
+    wiring_.host.timers_touched(number_, local_apic_.next_deadline());
     return written;
   }
   return time::PvClock::owns_msr(msr) && pvclock_.msr_write(msr, value);

@@ -13,8 +13,8 @@ namespace nacre::board {
 // What a processor's accesses may do to the board as a whole.
 class ProcessorHost {
  public:
-  // Something with a deadline was touched; `candidate` is one that may be new (kNever: look at the chipset).
-  virtual void timers_touched(u64 candidate) = 0;
+  // Something with a deadline that this processor keeps was touched; `candidate` is one that may be new.
+  virtual void timers_touched(unsigned processor, u64 candidate) = 0;
   virtual u32 port_read(u16 port, unsigned size) = 0;
   virtual void port_write(u16 port, unsigned size, u32 value) = 0;
 
@@ -35,6 +35,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
     irq::ApicBus& bus;
     irq::EoiSink& ioapic;
     irq::ExtIntSource& pic;
+    const time::Instant& base;  // on both clocks, of a TSC without offset: what paravirtual clocks start from
   };
   ProcessorPort(const Wiring& wiring, unsigned number, u64 tsc_hz);
   ProcessorPort(const ProcessorPort&) = delete;
@@ -67,8 +68,10 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
   void init() override { wiring_.environment.init(number_); }
   void startup(u8 vector) override { wiring_.environment.start_up(number_, vector); }
   u64 guest_tsc() override;
+  time::Instant instant() override { return {wiring_.base.tsc + tsc_offset(), wiring_.base.ns}; }
 
  private:
+  [[nodiscard]] u64 tsc_offset() const;
   [[nodiscard]] bool in_local_apic(GuestPhysical address, unsigned size) const;
 
   Wiring wiring_;

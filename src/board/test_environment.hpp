@@ -23,12 +23,13 @@ struct TestEnvironment final : Environment {
   u64 now() override { return time; }
   u64 wall_clock() override { return u64{1'700'000'000} * 1'000'000'000 + time; }
   u64 tsc() override { return 2 * time; }
+  time::Instant instant() override { return {2 * time, time}; }
   u64 random() override { return 4; }
   void kick(unsigned processor) override { kicks.push_back(processor); }
   void non_maskable(unsigned processor) override { nmis.push_back(processor); }
   void init(unsigned processor) override { inits.push_back(processor); }
   void start_up(unsigned processor, u8 page) override { startups.emplace_back(processor, page); }
-  void deadline_moved() override { ++deadline_moves; }
+  void deadline_moved(unsigned) override { ++deadline_moves; }
   void power_event(PowerEvent event) override { power.push_back(event); }
   void serial_output(unsigned port, u8 byte) override { serial[port] += static_cast<char>(byte); }
   void serial_input_room(unsigned port) override { ++room[port]; }

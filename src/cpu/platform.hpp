@@ -32,6 +32,10 @@ class Platform {
   virtual bool msr_read(u32 msr, u64& value) = 0;
   virtual bool msr_write(u32 msr, u64 value) = 0;
 
+  // Between the two no other processor executes anything: for a locked access that crosses a page.
+  virtual void begin_exclusive() {}
+  virtual void end_exclusive() {}
+
   // The host's time stamp counter as this platform sees it, before the guest's offset.
   virtual u64 tsc() = 0;
   virtual u64 random() = 0;  // RDRAND, RDSEED

@@ -27,8 +27,10 @@ class TscClock {
 
   [[nodiscard]] u64 hz() const { return hz_; }
   [[nodiscard]] static u64 tsc() { return __rdtsc(); }
-  [[nodiscard]] u64 now() const {
-    const u64 passed = tsc() - start_;
+  [[nodiscard]] u64 now() const { return at(tsc()); }
+  // What now() is, was or will be when the counter shows `count`.
+  [[nodiscard]] u64 at(u64 count) const {
+    const u64 passed = count - start_;
     // A thread may have moved to a processor whose counter is a few ticks behind.
     if (static_cast<i64>(passed) < 0) return 0;
     return static_cast<u64>(static_cast<u128>(passed) * multiplier_ >> 32);

@@ -44,9 +44,14 @@ constexpr bool is_canonical(u64 linear) {
   return sign_extend(linear, 48) == linear;
 }
 
-// Guest memory is shared with other processors' threads: one move each, no library call.
+// Guest memory is shared with other processors' threads. One host move each, at any alignment: as indivisible as the
+// guest's own would be, in the guest's order, and of no concern to the compiler's memory model.
 u64 load_host(const u8* from, unsigned bytes);
 void store_host(u8* to, unsigned bytes, u64 value);
+// What MFENCE does, and every serializing instruction. SDM vol. 3, 9.2.5 and 9.3.
+inline void order_memory() {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+}
 
 struct Core {
   Core(memory::AddressSpace& memory_in, cpu::Platform& platform_in, const cpu::Model& model_in,
@@ -98,6 +103,8 @@ struct Core {
   bool write_linear_bytes(u64 linear, const u8* from, usize bytes, Privilege who);
   // Finds the fault a write would raise.
   bool probe_write(u64 linear, usize bytes, Privilege who);
+  // Sets bits of a byte that other processors may be writing to.
+  bool set_bits_linear(u64 linear, u8 bits, Privilege who);
   // The entry that maps a byte, or null with the page fault recorded. Valid until the next translation.
   const TlbEntry* translate(u64 linear, AccessType type, Privilege who);
   void mark_written(const TlbEntry& entry, u64 offset, usize bytes);
@@ -141,41 +148,43 @@ struct Core {
 
 // --- Inline parts.
 
+// Types at any alignment.
+using u16_anywhere [[gnu::aligned(1), gnu::may_alias]] = u16;
+using u32_anywhere [[gnu::aligned(1), gnu::may_alias]] = u32;
+using u64_anywhere [[gnu::aligned(1), gnu::may_alias]] = u64;
+
 inline u64 load_host(const u8* from, unsigned bytes) {
+  u64 value;
   switch (bytes) {
     case 1:
-      return *from;
-    case 2: {
-      u16 value;
-      __builtin_memcpy(&value, from, 2);
-      return value;
-    }
-    case 4: {
-      u32 value;
-      __builtin_memcpy(&value, from, 4);
-      return value;
-    }
-    default: {
-      u64 value;
-      __builtin_memcpy(&value, from, 8);
-      return value;
-    }
+      __asm__ volatile("movzbl %1, %k0" : "=r"(value) : "m"(*from));
+      break;
+    case 2:
+      __asm__ volatile("movzwl %1, %k0" : "=r"(value) : "m"(*reinterpret_cast<const u16_anywhere*>(from)));
+      break;
+    case 4:
+      __asm__ volatile("movl %1, %k0" : "=r"(value) : "m"(*reinterpret_cast<const u32_anywhere*>(from)));
+      break;
+    default:
+      __asm__ volatile("movq %1, %0" : "=r"(value) : "m"(*reinterpret_cast<const u64_anywhere*>(from)));
+      break;
   }
+  return value;
 }
 
 inline void store_host(u8* to, unsigned bytes, u64 value) {
   switch (bytes) {
     case 1:
-      *to = static_cast<u8>(value);
+      __asm__ volatile("movb %b1, %0" : "=m"(*to) : "q"(value));
       break;
     case 2:
-      __builtin_memcpy(to, &value, 2);
+      __asm__ volatile("movw %w1, %0" : "=m"(*reinterpret_cast<u16_anywhere*>(to)) : "r"(value));
       break;
     case 4:
-      __builtin_memcpy(to, &value, 4);
+      __asm__ volatile("movl %k1, %0" : "=m"(*reinterpret_cast<u32_anywhere*>(to)) : "r"(value));
       break;
     default:
-      __builtin_memcpy(to, &value, 8);
+      __asm__ volatile("movq %1, %0" : "=m"(*reinterpret_cast<u64_anywhere*>(to)) : "r"(value));
       break;
   }
 }
@@ -295,11 +304,13 @@ bool Core::modify(SegmentIndex index, u64 offset, unsigned size, bool locked, Ch
   if (!linear_address(index, offset, size, AccessType::Write, linear)) return false;
   const u64 in_page = linear & (kPageSize - 1);
   if (in_page + size > kPageSize) {
-    // A split lock is not atomic here; no system software relies on one across pages.
+    // No host instruction does this on pages that lie apart in host memory: nobody else may run meanwhile.
     u64 old = 0;
     if (!probe_write(linear, size, privilege)) return false;
-    if (!read_linear(linear, size, privilege, old)) return false;
-    return write_linear(linear, size, privilege, change(old));
+    if (locked) platform.begin_exclusive();
+    const bool done = read_linear(linear, size, privilege, old) && write_linear(linear, size, privilege, change(old));
+    if (locked) platform.end_exclusive();
+    return done;
   }
   const TlbEntry* entry = translate(linear, AccessType::Write, privilege);
   if (entry == nullptr) return false;

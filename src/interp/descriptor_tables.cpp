@@ -177,8 +177,7 @@ bool ltr(Core& core, const Instruction& i) {
   slot.descriptor.raw |= u64{2} << 40;  // busy
   const Segment segment = system_segment(selector, slot.descriptor, upper);
   if (!is_canonical(segment.base)) return core.general_protection(selector_error(selector));
-  if (!core.write_linear(slot.address + 5, 1, Privilege::Implicit, slot.descriptor.raw >> 40 & 0xff))
-    return false;
+  if (!core.set_bits_linear(slot.address + 5, 2, Privilege::Implicit)) return false;
   core.state->tr = segment;
   return true;
 }

@@ -70,6 +70,31 @@ bool changes_mode(const Instruction& i) {
   }
 }
 
+// MFENCE, and what SDM vol. 3, 9.3 lists as serializing.
+bool orders_memory(const Instruction& i) {
+  using x86::Operation;
+  switch (i.info->operation) {
+    case Operation::Mfence:
+    case Operation::Serialize:
+    case Operation::Cpuid:
+    case Operation::Iret:
+    case Operation::MovCr:
+    case Operation::MovDr:
+    case Operation::Wrmsr:
+    case Operation::Invd:
+    case Operation::Wbinvd:
+    case Operation::Invlpg:
+    case Operation::Invpcid:
+    case Operation::Lgdt:
+    case Operation::Lidt:
+    case Operation::Lldt:
+    case Operation::Ltr:
+      return true;
+    default:
+      return false;
+  }
+}
+
 u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Handler handler) {
   if (status == DecodeStatus::TooLong) return FetchCheck::too_long;
   if (status != DecodeStatus::Ok || i.info->kind == x86::Class::Invalid) return FetchCheck::undefined;
@@ -77,6 +102,7 @@ u32 checks_for(const Core& core, const Instruction& i, DecodeStatus status, Hand
   if (!feature_present(core, i)) return FetchCheck::undefined;
   if (handler == nullptr) return FetchCheck::unknown;
   u32 checks = changes_mode(i) ? FetchCheck::changes_mode : 0;
+  if (orders_memory(i)) checks |= FetchCheck::orders_memory;
   const u32 attributes = i.info->attributes;
   const bool never_in_real =
       i.encoding != x86::Encoding::Legacy || (attributes & OpcodeAttribute::protected_only) != 0;

@@ -117,6 +117,7 @@ bool Interpreter::execute(const DecodedInstruction& decoded) {
     if ((checks & (FetchCheck::undefined | FetchCheck::unknown)) != 0) return core_.undefined();
     if ((checks & FetchCheck::protected_only) != 0 && !core_.protected_mode) return core_.undefined();
     if ((checks & FetchCheck::privileged) != 0 && core_.state->cpl() != 0) return core_.general_protection();
+    if ((checks & FetchCheck::orders_memory) != 0) order_memory();
   }
   const u64 next = core_.state->rip + decoded.instruction.length;
   core_.next_rip = core_.code64 ? next : next & 0xffffffff;

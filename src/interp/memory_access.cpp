@@ -68,6 +68,9 @@ const TlbEntry* Core::fill(TlbEntry& entry, u64 linear, AccessType type, Privile
 
 void Core::mark_written(const TlbEntry& entry, u64 offset, usize bytes) {
   if (entry.flags == nullptr) return;
+  // Who translates code flags its page first and reads it then; we write first and look at the flag then. With both in
+  // order, one of the two sees the other.
+  if (observer != nullptr) order_memory();
   const u8 flags = __atomic_load_n(entry.flags, __ATOMIC_RELAXED);
   if ((flags & memory::PageFlag::dirty) == 0) {
     __atomic_fetch_or(entry.flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
@@ -83,9 +86,25 @@ u64 Core::next_page(u64 linear) const {
   return state->long_mode_active() ? next : next & 0xffffffff;
 }
 
+namespace {
+
+// Vector registers and the like. Aligned quadwords (and less, alone) stay whole for whoever looks from elsewhere,
+// which a string move does not promise. SDM vol. 3, 9.1.1.
+constexpr bool moves_in_words(usize bytes) {
+  return bytes <= 64 && (bytes % 8 == 0 || bytes == 4 || bytes == 2);
+}
+
+void copy_guest(u8* to, const u8* from, usize bytes) {
+  if (!moves_in_words(bytes)) return copy_bytes(to, from, bytes);
+  const unsigned step = bytes < 8 ? static_cast<unsigned>(bytes) : 8;
+  for (usize at = 0; at < bytes; at += step) store_host(to + at, step, load_host(from + at, step));
+}
+
+}  // namespace
+
 void Core::read_piece(const TlbEntry& entry, u64 offset, u8* to, usize bytes) {
   if (entry.host != nullptr) {
-    copy_bytes(to, entry.host + offset, bytes);
+    copy_guest(to, entry.host + offset, bytes);
     return;
   }
   while (bytes != 0) {
@@ -99,7 +118,7 @@ void Core::read_piece(const TlbEntry& entry, u64 offset, u8* to, usize bytes) {
 
 void Core::write_piece(const TlbEntry& entry, u64 offset, const u8* from, usize bytes) {
   if (entry.host != nullptr) {
-    copy_bytes(entry.host + offset, from, bytes);
+    copy_guest(entry.host + offset, from, bytes);
     mark_written(entry, offset, bytes);
     return;
   }
@@ -135,6 +154,16 @@ bool Core::probe_write(u64 linear, usize bytes, Privilege who) {
     bytes -= here;
     linear = next_page(linear);
   }
+  return true;
+}
+
+bool Core::set_bits_linear(u64 linear, u8 bits, Privilege who) {
+  const TlbEntry* entry = translate(linear, AccessType::Write, who);
+  if (entry == nullptr) return false;
+  const u64 offset = linear & (kPageSize - 1);
+  if (entry->host == nullptr) return true;  // no descriptor is in a device
+  __atomic_fetch_or(entry->host + offset, bits, __ATOMIC_SEQ_CST);
+  mark_written(*entry, offset, 1);
   return true;
 }
 

@@ -127,16 +127,21 @@ bool acceptable(const Core& core, u32 msr, u64 value) {
   return true;
 }
 
+// The local APIC's timer looks at it from other threads.
+void set_tsc_offset(State& s, u64 offset) {
+  __atomic_store_n(&s.tsc_offset, offset, __ATOMIC_RELAXED);
+}
+
 void write_tsc(Core& core, u64 value) {
   State& s = *core.state;
   const u64 offset = value - core.platform.tsc();
   s.tsc_adjust += offset - s.tsc_offset;
-  s.tsc_offset = offset;
+  set_tsc_offset(s, offset);
 }
 
 void write_tsc_adjust(Core& core, u64 value) {
   State& s = *core.state;
-  s.tsc_offset += value - s.tsc_adjust;
+  set_tsc_offset(s, s.tsc_offset + value - s.tsc_adjust);
   s.tsc_adjust = value;
 }
 

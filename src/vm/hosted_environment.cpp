@@ -22,25 +22,28 @@ u64 HostedEnvironment::random() {
 void HostedEnvironment::kick(unsigned processor) {
   if (processor >= processors_) return;
   links_[processor].interrupt_hint.store(true);
-  links_[processor].kick();
+  kicks_ |= u32{1} << processor;
 }
 
 void HostedEnvironment::non_maskable(unsigned processor) {
   if (processor >= processors_) return;
   links_[processor].non_maskable.store(true);
-  links_[processor].kick();
+  kicks_ |= u32{1} << processor;
 }
 
 void HostedEnvironment::init(unsigned processor) {
   if (processor >= processors_) return;
+  // What came before is lost in the reset.
+  links_[processor].start_up.store(-1);
+  links_[processor].non_maskable.store(false);
   links_[processor].init.store(true);
-  links_[processor].kick();
+  kicks_ |= u32{1} << processor;
 }
 
 void HostedEnvironment::start_up(unsigned processor, u8 page) {
   if (processor >= processors_) return;
   links_[processor].start_up.store(page);
-  links_[processor].kick();
+  kicks_ |= u32{1} << processor;
 }
 
 void HostedEnvironment::power_event(board::PowerEvent event) {
@@ -77,6 +80,13 @@ void HostedEnvironment::serial_output(unsigned port, u8 byte) {
 
 void HostedEnvironment::serial_input_room(unsigned port) {
   if (port < kSerialPorts) input_room_[port] = true;
+}
+
+bool HostedEnvironment::all_deaf() const {
+  for (unsigned i = 0; i < processors_; ++i) {
+    if (!links_[i].deaf || links_[i].is_signalled()) return false;
+  }
+  return true;
 }
 
 bool HostedEnvironment::congested() const {

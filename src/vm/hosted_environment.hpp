@@ -33,12 +33,14 @@ struct ProcessorLink {
   std::atomic<bool> non_maskable = false;
   std::atomic<bool> init = false;
   std::atomic<int> start_up = -1;  // page
+  std::atomic<bool> deaf = false;  // asleep, and no interrupt would wake it
   ProcessorWake wake;
 
   void kick() {
-    if (engine::Vcpu* target = vcpu.load()) target->kick();
-    wake.wake();
+    engine::Vcpu* target = vcpu.load();
+    if (!wake.wake() && target != nullptr) target->kick();
   }
+  [[nodiscard]] bool is_signalled() const { return non_maskable || init || start_up >= 0; }
 };
 
 class HostedEnvironment final : public board::Environment {
@@ -49,23 +51,34 @@ class HostedEnvironment final : public board::Environment {
   u64 now() override { return clock_.now(); }
   u64 wall_clock() override;
   u64 tsc() override { return host::TscClock::tsc(); }
+  time::Instant instant() override {
+    const u64 count = host::TscClock::tsc();
+    return {count, clock_.at(count)};
+  }
   u64 random() override;
 
   void kick(unsigned processor) override;
   void non_maskable(unsigned processor) override;
   void init(unsigned processor) override;
   void start_up(unsigned processor, u8 page) override;
-  void deadline_moved() override { deadline_moved_ = true; }
+  void deadline_moved(unsigned processor) override { deadlines_moved_ |= u32{1} << processor; }
   void power_event(board::PowerEvent event) override;
   void serial_output(unsigned port, u8 byte) override;
   void serial_input_room(unsigned port) override;
   void debug_output(u8 byte) override { serial_output(0, byte); }
 
-  // Under the lock: true once after deadline_moved().
-  [[nodiscard]] bool take_deadline_moved() {
-    const bool moved = deadline_moved_;
-    deadline_moved_ = false;
+  // Under the lock, each once: the processors that deadline_moved() was called for, and those to be kicked, as
+  // bit sets. Kicks are system calls: they are made when the lock is free again, which is what the kicked will
+  // want first.
+  [[nodiscard]] u32 take_deadlines_moved() {
+    const u32 moved = deadlines_moved_;
+    deadlines_moved_ = 0;
     return moved;
+  }
+  [[nodiscard]] u32 take_kicks() {
+    const u32 kicks = kicks_;
+    kicks_ = 0;
+    return kicks;
   }
 
   // Ends the VM's life, unless it has ended already: the first reason counts. Any thread.
@@ -96,6 +109,8 @@ class HostedEnvironment final : public board::Environment {
   }
 
   [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
+  // All halted so that nothing but a reset would wake them. Under the lock.
+  [[nodiscard]] bool all_deaf() const;
   [[nodiscard]] const host::TscClock& clock() const { return clock_; }
 
  private:
@@ -108,7 +123,7 @@ class HostedEnvironment final : public board::Environment {
   std::array<bool, kSerialPorts> input_room_ = {};  // under the lock
   std::atomic<bool> input_space_wanted_ = false;
   std::atomic<u32> drained_ = 0;
-  bool deadline_moved_ = false;
+  u32 deadlines_moved_ = 0, kicks_ = 0;  // under the lock
 
   std::atomic<bool> ending_claimed_ = false;
   u32 code_ = 0;  // before kind_

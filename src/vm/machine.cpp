@@ -2,14 +2,12 @@
 
 namespace nacre::vm {
 
-void BoardGuard::advance() {
-  if (machine_.board.next_deadline() <= machine_.environment.now()) machine_.board.advance();
-  static_cast<void>(machine_.environment.take_deadline_moved());
+void BoardGuard::advance(unsigned processor) {
+  Machine::Timer& own = machine_.timers[processor];
+  if (machine_.board.next_deadline(processor) <= machine_.environment.now()) machine_.board.advance(processor);
   // It may have fired for a deadline that has moved away since, or a moment early.
-  if (machine_.timer_fired.load(std::memory_order_relaxed) && machine_.timer_fired.exchange(false)) {
-    machine_.armed = board::kNever;
-  }
-  arm_timer();
+  if (own.fired.load(std::memory_order_relaxed) && own.fired.exchange(false)) own.armed = board::kNever;
+  arm_timer(processor);
 }
 
 void BoardGuard::feed(unsigned port) {
@@ -24,12 +22,23 @@ void BoardGuard::feed(unsigned port) {
 
 // A timer that is set too early costs one kick; a later setting is left for then, as guests move their
 // next tick away far more often than closer.
-void BoardGuard::arm_timer() {
-  const u64 deadline = machine_.board.next_deadline();
-  if (machine_.timer == nullptr || deadline >= machine_.armed) return;
-  machine_.armed = deadline;
+void BoardGuard::arm_timer(unsigned processor) {
+  Machine::Timer& timer = machine_.timers[processor];
+  const u64 deadline = machine_.board.next_deadline(processor);
+  if (timer.timer == nullptr || deadline >= timer.armed) return;
+  timer.armed = deadline;
   const u64 now = machine_.environment.now();
-  machine_.timer->arm_after(deadline > now ? deadline - now : 0);
+  timer.timer->arm_after(deadline > now ? deadline - now : 0);
+}
+
+void BoardGuard::arm_timers(u32 processors) {
+  for (; processors != 0; processors &= processors - 1)
+    arm_timer(static_cast<unsigned>(__builtin_ctz(processors)));
+}
+
+void BoardGuard::kick(u32 processors) {
+  for (; processors != 0; processors &= processors - 1)
+    machine_.environment.processor(static_cast<unsigned>(__builtin_ctz(processors))).kick();
 }
 
 u64 GuardedPlatform::mmio_read(GuestPhysical address, unsigned size) {
@@ -85,6 +94,10 @@ bool GuardedPlatform::ask_pending() {
   // Under the lock, under which it is also set: nothing that comes up now is missed.
   link_.interrupt_hint.store(false, std::memory_order_relaxed);
   return false;
+}
+
+void GuardedPlatform::begin_exclusive() {
+  machine_.gate.close(processor_, [this](unsigned other) { machine_.environment.processor(other).kick(); });
 }
 
 int GuardedPlatform::acknowledge_interrupt() {

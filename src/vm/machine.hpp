@@ -8,28 +8,33 @@
 #include "board/board.hpp"
 #include "host/kick_timer.hpp"
 #include "vm/board_lock.hpp"
+#include "vm/gate.hpp"
 #include "vm/hosted_environment.hpp"
 #include "vm/trace.hpp"
 
 namespace nacre::vm {
 
-// Lock order: `lock` is the only one; nothing is taken while it is held.
+// Lock order: the gate before `lock`. Nothing is taken while `lock` is held.
 struct Machine {
   Machine(const board::Options& options, HostedEnvironment& host) : environment(host), board(options, host) {}
 
   HostedEnvironment& environment;
   board::Board board;  // guarded by `lock`
   BoardLock lock;
+  Gate gate;
 
-  // Who is kicked when a deadline of the board passes, and the earliest instant he has been promised
-  // (environment time). Guarded by `lock`; null until the first vCPU's thread runs.
-  const host::KickTimer* timer = nullptr;
-  u64 armed = board::kNever;
-  std::atomic<bool> timer_fired = false;  // set by its signal; what was armed is no more
+  // What kicks a vCPU when a deadline that it keeps for the board passes (processor 0: the chipset's too), and the
+  // earliest instant it has been promised (environment time). Guarded by `lock`; null until the vCPU's thread runs.
+  struct Timer {
+    const host::KickTimer* timer = nullptr;
+    u64 armed = board::kNever;
+    std::atomic<bool> fired = false;  // set by its signal; what was armed is no more
+  };
+  std::array<Timer, board::kMaxProcessors> timers;
 };
 
 // Holds the board. Before it lets go, serial ports that have room get the input that waits for them, and the
-// timer is set if the board's next deadline has become earlier.
+// timers are set whose deadlines have become earlier; afterwards, those are kicked who should look around.
 class BoardGuard {
  public:
   explicit BoardGuard(Machine& machine) : machine_(machine) { machine_.lock.lock(); }
@@ -39,18 +44,23 @@ class BoardGuard {
     for (unsigned port = 0; port < kSerialPorts; ++port) {
       if (machine_.environment.take_input_room(port)) feed(port);
     }
-    if (machine_.environment.take_deadline_moved()) arm_timer();
+    const u32 moved = machine_.environment.take_deadlines_moved();
+    if (moved != 0) arm_timers(moved);
+    const u32 kicks = machine_.environment.take_kicks();
     machine_.lock.unlock();
+    if (kicks != 0) kick(kicks);
   }
 
   board::Board* operator->() { return &machine_.board; }
-  // Lets timers fire that are due, and sets the host's timer for the next.
-  void advance();
+  // Lets a processor's timers fire that are due, and sets the host's timer for its next.
+  void advance(unsigned processor);
   // Gives a serial port of the input that waits for it what it can take.
   void feed(unsigned port);
 
  private:
-  void arm_timer();
+  void arm_timer(unsigned processor);
+  void arm_timers(u32 processors);
+  void kick(u32 processors);
 
   Machine& machine_;
 };
@@ -77,6 +87,8 @@ class GuardedPlatform final : public cpu::Platform {
   bool msr_write(u32 msr, u64 value) override;
   u64 tsc() override { return machine_.environment.tsc(); }
   u64 random() override { return machine_.environment.random(); }
+  void begin_exclusive() override;
+  void end_exclusive() override { machine_.gate.open(); }
 
  private:
   bool ask_pending();

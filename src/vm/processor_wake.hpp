@@ -10,8 +10,11 @@ namespace nacre::vm {
 
 class ProcessorWake {
  public:
-  void wake() {
-    if (state_.exchange(kWoken) == kAsleep) futex_wake(state_, 1);
+  // True when it slept: its thread is not in guest code, and looks around before it goes there.
+  bool wake() {
+    if (state_.exchange(kWoken) != kAsleep) return false;
+    futex_wake(state_, 1);
+    return true;
   }
   // Returns when woken, after `ns` nanoseconds, or after a signal.
   void sleep(u64 ns) {

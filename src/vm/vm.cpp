@@ -16,6 +16,7 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   options.ram = ram.data();
   options.page_flags = ram.page_flags();
   options.tsc_hz = tsc_hz;
+  options.processors = config.processors;
   options.serial_ports = config.serial_ports;
   options.debug_exit = config.debug_exit;
   return options;
@@ -25,17 +26,17 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
 // stopped have a handler of their own inside this one.
 class KickHandler final : public host::FaultHandler {
  public:
-  KickHandler(engine::Vcpu& vcpu, Machine& machine) : vcpu_(vcpu), machine_(machine) {}
+  KickHandler(engine::Vcpu& vcpu, Machine::Timer& timer) : vcpu_(vcpu), timer_(timer) {}
   bool handle(int signal, siginfo_t* info, ucontext_t*) override {
     if (signal != host::SignalDispatcher::kick_signal()) return false;
-    if (info->si_code == SI_TIMER) machine_.timer_fired.store(true);
+    if (info->si_code == SI_TIMER) timer_.fired.store(true);
     vcpu_.kick();
     return true;
   }
 
  private:
   engine::Vcpu& vcpu_;
-  Machine& machine_;
+  Machine::Timer& timer_;
 };
 
 }  // namespace
@@ -49,7 +50,9 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   const host::TscClock clock(host::tsc_frequency(config.early));
   std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
-  if (auto status = vm->make_processor(0, config); !status) return status.error();
+  for (unsigned i = 0; i < config.processors; ++i) {
+    if (auto status = vm->make_processor(i, config); !status) return status.error();
+  }
   return vm;
 }
 
@@ -57,7 +60,7 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
     : clock_(clock),
       attention_(std::move(attention)),
       ram_(std::move(ram)),
-      environment_(clock_, attention_, 1),
+      environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, clock.hz()), environment_),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
 
@@ -69,6 +72,7 @@ Vm::~Vm() {
 Status Vm::make_processor(unsigned i, const Config& config) {
   cpu::Model::Options options;
   options.level = config.cpu_level;
+  options.processors = config.processors;
   options.apic_id = i;
   options.tsc_hz = clock_.hz();
   const auto model = cpu::Model::create(cpu::NativeCpuid(), options);
@@ -89,6 +93,7 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   auto vcpu = engine::make_vcpu(config.engine, context);
   if (!vcpu) return vcpu.error();
   processor->vcpu = vcpu.take();
+  if (i != 0) processor->vcpu->state().activity = cpu::Activity::WaitForSipi;
   machine_.board.attach(i, processor->vcpu->state());
   environment_.processor(i).vcpu.store(processor->vcpu.get());
   processors_.push_back(std::move(processor));
@@ -161,6 +166,7 @@ Ending Vm::join() {
 }
 
 void Vm::fail(const Error& error) {
+  if (failed_.exchange(true)) return;
   failure_ = error;
   environment_.end(Ending::Kind::EngineFailure);
 }
@@ -184,21 +190,25 @@ void Vm::run_processor(Processor& processor) {
 Status Vm::run_until_ended(Processor& processor) {
   auto stack = TRY(host::SignalStack::enter());
   auto timer = TRY(host::KickTimer::create());
-  KickHandler kick_handler(*processor.vcpu, machine_);
+  KickHandler kick_handler(*processor.vcpu, machine_.timers[processor.number]);
   host::FaultScope scope(kick_handler);
-  if (processor.number == 0) {
+  {
     BoardGuard board(machine_);
-    machine_.timer = &timer;
+    machine_.timers[processor.number].timer = &timer;
   }
   if (auto status = host::confine(host::ThreadRole::Processor); !status) return status.error();
   while (started_.load() == 0) futex_wait(started_, 0);
+  ProcessorLink& link = environment_.processor(processor.number);
   while (!ended()) {
     {
       BoardGuard board(machine_);
-      board.advance();
+      board.advance(processor.number);
     }
+    if (link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
     apply_signals(processor);
+    machine_.gate.enter(processor.number);
     const engine::Exit exit = processor.vcpu->run();
+    machine_.gate.leave(processor.number);
     if (exit.reason == engine::ExitReason::Halted) {
       sleep(processor);
     } else if (exit.reason == engine::ExitReason::Shutdown) {
@@ -207,22 +217,20 @@ Status Vm::run_until_ended(Processor& processor) {
       fail(exit.error);
     }
   }
-  if (processor.number == 0) {
-    BoardGuard board(machine_);
-    machine_.timer = nullptr;
-  }
+  BoardGuard board(machine_);
+  machine_.timers[processor.number].timer = nullptr;
   return {};
 }
 
 void Vm::apply_signals(Processor& processor) {
   ProcessorLink& link = environment_.processor(processor.number);
-  if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
-    processor.vcpu->state().nmi_pending = true;
-    processor.vcpu->state_changed();
-  }
   if (link.init.load(std::memory_order_relaxed) && link.init.exchange(false)) {
     cpu::reset(processor.vcpu->state(), true);
     if (processor.number != 0) processor.vcpu->state().activity = cpu::Activity::WaitForSipi;
+    processor.vcpu->state_changed();
+  }
+  if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
+    processor.vcpu->state().nmi_pending = true;
     processor.vcpu->state_changed();
   }
   if (link.start_up.load(std::memory_order_relaxed) >= 0) {
@@ -240,19 +248,20 @@ void Vm::apply_signals(Processor& processor) {
 
 void Vm::sleep(Processor& processor) {
   const cpu::State& state = processor.vcpu->state();
-  if ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending && processors_.size() == 1 &&
-      !stuck_.exchange(true)) {
-    attention_.raise();
-  }
+  ProcessorLink& link = environment_.processor(processor.number);
+  const bool deaf = state.activity == cpu::Activity::WaitForSipi ||
+                    ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending);
   u64 duration = kForever;
   {
     BoardGuard board(machine_);
-    const u64 deadline = board->next_deadline();
+    link.deaf = deaf;
+    if (deaf && environment_.all_deaf() && !stuck_.exchange(true)) attention_.raise();
+    const u64 deadline = board->next_deadline(processor.number);
     const u64 now = clock_.now();
     if (deadline <= now) return;
     if (deadline != board::kNever) duration = deadline - now;
   }
-  environment_.processor(processor.number).wake.sleep(duration);
+  link.wake.sleep(duration);
 }
 
 }  // namespace nacre::vm

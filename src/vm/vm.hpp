@@ -27,6 +27,7 @@ struct Config {
   u64 memory_bytes = 512 * kMiB;
   engine::Kind engine = engine::Kind::Interp;
   cpu::Level cpu_level = cpu::Level::Host;
+  unsigned processors = 1;  // to board::kMaxProcessors
   unsigned serial_ports = 1;
   bool debug_exit = false;
   u32 trace_topics = 0;
@@ -50,7 +51,7 @@ class Vm {
   void stop() { environment_.end(Ending::Kind::Stopped); }
 
   [[nodiscard]] Attention& attention() { return attention_; }
-  // The guest has halted its only processor with interrupts off: nothing but a reset would wake it.
+  // The guest has halted all its processors with interrupts off: nothing but a reset would wake them.
   [[nodiscard]] bool stuck() const { return stuck_.load(); }
   [[nodiscard]] bool ended() const { return environment_.ended() != Ending::Kind::None; }
 
@@ -101,7 +102,8 @@ class Vm {
   bool ram_is_zero_ = true;  // until the first load()
   std::atomic<u32> started_ = 0;
   std::atomic<bool> stuck_ = false;
-  Error failure_;  // written before the life ends with EngineFailure
+  std::atomic<bool> failed_ = false;
+  Error failure_;  // of the first to fail; written before the life ends with EngineFailure
 };
 
 }  // namespace nacre::vm

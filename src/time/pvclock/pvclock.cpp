@@ -81,8 +81,9 @@ bool PvClock::publish_time(u8 more_flags) {
   if ((state_.system_time_msr & kEnable) == 0) return true;
   const GuestPhysical address = address_of(state_.system_time_msr);
   VcpuTimeInfo info = {};
-  info.tsc_timestamp = ports_.tsc.guest_tsc();
-  info.system_time = ports_.clock.now_ns();
+  const Instant instant = ports_.tsc.instant();
+  info.tsc_timestamp = instant.tsc;
+  info.system_time = instant.ns;
   info.tsc_to_system_mul = scale_.multiplier;
   info.tsc_shift = scale_.shift;
   info.flags = more_flags | (stability_ == Stability::Stable ? kTscStable : u8{0});

@@ -22,10 +22,12 @@ class GuestWriter {
   ~GuestWriter() = default;
 };
 
-// The guest's TSC now, offset included.
+// An instant as the Clock and the guest's TSC, offset included, show it. Any will do, but all processors of a machine are to be told the same one: from two instants, read a
+// moment apart and rounded, two processors would compute times that differ, and time would seem to run backwards
+// for a thread that moves between them.
 class GuestTsc {
  public:
-  virtual u64 guest_tsc() = 0;
+  virtual Instant instant() = 0;
 
  protected:
   ~GuestTsc() = default;

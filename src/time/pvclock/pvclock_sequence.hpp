@@ -13,7 +13,8 @@ struct RecordedMemory final : GuestWriter, GuestTsc {
   std::vector<u32> versions;  // first word of every write at `watched`
   u64 watched = 0x1000;
   u64 tsc = 0;
-  u64 guest_tsc() override { return tsc; }
+  const nacre::testing::ManualClock* clock = nullptr;
+  Instant instant() override { return {tsc, clock == nullptr ? 0 : clock->now}; }
   bool write(GuestPhysical address, const void* from, usize n) override {
     const u64 at = address.value() - 0x1000;
     if (at >= sizeof bytes || n > sizeof bytes - at) return false;
@@ -26,6 +27,7 @@ struct RecordedMemory final : GuestWriter, GuestTsc {
 inline void pvclock_sequence(nacre::testing::ByteSource bytes) {
   nacre::testing::ManualClock clock;
   RecordedMemory memory;
+  memory.clock = &clock;
   PvClock pvclock({clock, clock, memory, memory}, bytes.take<u32>() | 1u, PvClock::Stability::Stable);
   while (!bytes.empty()) {
     u64 value = 0;

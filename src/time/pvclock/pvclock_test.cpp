@@ -16,6 +16,8 @@ struct TimeInfo {
 };
 
 struct Bench {
+  Bench() { memory.clock = &clock; }
+
   nacre::testing::ManualClock clock;
   RecordedMemory memory;
   PvClock pvclock{{clock, clock, memory, memory}, 2'500'000, PvClock::Stability::Stable};
