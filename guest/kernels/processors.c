@@ -1,19 +1,42 @@
-// Many processors from a kernel's side: INIT and start-up IPIs, what each is told it is, atomic instructions also
-// across cache lines and pages, what stores others may see in which order (litmus tests), interrupts between
-// processors, translations taken back by interrupt, and code that one changes and another runs.
+// Many processors from a kernel's side: INIT and start-up IPIs, what each is told it is, atomic instructions
+// also across cache lines and pages, what stores others may see in which order (litmus tests), interrupts
+// between processors, translations taken back by interrupt, and code that one changes and another runs.
 // Arguments: cpus=N (2), rounds=N (200).
 #include "kernel.h"
 
-enum { most = 32, park_vector = 0x40, ping_vector = 0x41, shoot_vector = 0x42, lowest_vector = 0x43, trampoline = 0x8000 };
+enum {
+  most = 32,
+  park_vector = 0x40,
+  ping_vector = 0x41,
+  shoot_vector = 0x42,
+  lowest_vector = 0x43,
+  trampoline = 0x8000
+};
 static volatile uint32_t* const local_apic = (volatile uint32_t*)0xfee00000;
-enum { apic_id = 0x20 / 4, apic_priority = 0x80 / 4, apic_end = 0xb0 / 4, apic_logical = 0xd0 / 4, apic_format = 0xe0 / 4,
-       apic_spurious = 0xf0 / 4, apic_command = 0x300 / 4, apic_command_high = 0x310 / 4 };
-enum { init = 0x4500, start_up = 0x4600, fixed = 0x4000, lowest = 0x4100, nmi = 0x4400, logical = 0x800, all_others = 0xc0000 };
+enum {
+  apic_id = 0x20 / 4,
+  apic_priority = 0x80 / 4,
+  apic_end = 0xb0 / 4,
+  apic_logical = 0xd0 / 4,
+  apic_format = 0xe0 / 4,
+  apic_spurious = 0xf0 / 4,
+  apic_command = 0x300 / 4,
+  apic_command_high = 0x310 / 4
+};
+enum {
+  init = 0x4500,
+  start_up = 0x4600,
+  fixed = 0x4000,
+  lowest = 0x4100,
+  nmi = 0x4400,
+  logical = 0x800,
+  all_others = 0xc0000
+};
 
 static uint32_t cpus, rounds;
 static volatile uint32_t present;
 static volatile uint32_t counts[most][256];  // by processor and vector
-static volatile uint64_t shot;              // what shoot_vector invalidates
+static volatile uint64_t shot;               // what shoot_vector invalidates
 static volatile uint32_t shot_count;
 
 static void pause(void) {
@@ -73,7 +96,8 @@ static void meet(void) {
   }
 }
 
-// --- what each is told that it is ----------------------------------------------------------------------------
+// --- what each is told that it is
+// ----------------------------------------------------------------------------
 
 static void identity(uint32_t cpu) {
   const bool first = cpu == 0;
@@ -104,7 +128,8 @@ static void times(uint32_t cpu) {
   }
 }
 
-// --- atomic instructions ------------------------------------------------------------------------------------
+// --- atomic instructions
+// ------------------------------------------------------------------------------------
 
 static uint8_t arena[3 * 4096] __attribute__((aligned(4096)));
 static volatile uint64_t guarded_by_lock;
@@ -131,7 +156,10 @@ static void atomics_at(uint64_t* counter, uint32_t* word, uint32_t times_each) {
     uint64_t old = *(volatile uint64_t*)counter;
     uint8_t done;
     do {
-      __asm__ volatile("lock cmpxchgq %3, %1\n setz %2" : "+a"(old), "+m"(*counter), "=q"(done) : "r"(old + 3) : "cc", "memory");
+      __asm__ volatile("lock cmpxchgq %3, %1\n setz %2"
+                       : "+a"(old), "+m"(*counter), "=q"(done)
+                       : "r"(old + 3)
+                       : "cc", "memory");
     } while (!done);
     lock_at(word);
     guarded_by_lock = guarded_by_lock + 1;
@@ -146,13 +174,19 @@ static void wide_atomics(uint32_t times_each) {
     uint8_t done;
     uint64_t low = wide.low, high = wide.high;
     do {
-      __asm__ volatile("mov %%rax, %%rbx\n mov %%rdx, %%rcx\n add $1, %%rbx\n add $3, %%rcx\n lock cmpxchg16b %0\n setz %3"
-                       : "+m"(wide), "+a"(low), "+d"(high), "=q"(done) : : "rbx", "rcx", "cc", "memory");
+      __asm__ volatile(
+          "mov %%rax, %%rbx\n mov %%rdx, %%rcx\n add $1, %%rbx\n add $3, %%rcx\n lock cmpxchg16b %0\n setz %3"
+          : "+m"(wide), "+a"(low), "+d"(high), "=q"(done)
+          :
+          : "rbx", "rcx", "cc", "memory");
     } while (!done);
     uint32_t a = (uint32_t)doubled, d = (uint32_t)(doubled >> 32);
     do {
-      __asm__ volatile("mov %%eax, %%ebx\n mov %%edx, %%ecx\n inc %%ebx\n inc %%ecx\n lock cmpxchg8b %0\n setz %3"
-                       : "+m"(doubled), "+a"(a), "+d"(d), "=q"(done) : : "rbx", "rcx", "cc", "memory");
+      __asm__ volatile(
+          "mov %%eax, %%ebx\n mov %%edx, %%ecx\n inc %%ebx\n inc %%ecx\n lock cmpxchg8b %0\n setz %3"
+          : "+m"(doubled), "+a"(a), "+d"(d), "=q"(done)
+          :
+          : "rbx", "rcx", "cc", "memory");
     } while (!done);
   }
 }
@@ -189,8 +223,9 @@ static void tearing(uint32_t cpu) {
   }
 }
 
-// --- litmus tests -------------------------------------------------------------------------------------------
-// Each slot is one run of the test; processors go through the slots at about the same time.
+// --- litmus tests
+// ------------------------------------------------------------------------------------------- Each slot is
+// one run of the test; processors go through the slots at about the same time.
 
 enum { slots = 256 };
 static struct slot {
@@ -273,7 +308,8 @@ static void litmus(uint32_t cpu) {
   independent_reads(cpu);
 }
 
-// --- interrupts ---------------------------------------------------------------------------------------------
+// --- interrupts
+// ---------------------------------------------------------------------------------------------
 
 static void command(uint32_t to, uint32_t what) {
   local_apic[apic_command_high] = to << 24;
@@ -325,7 +361,8 @@ static void interrupts(uint32_t cpu) {
   CHECK(counts[cpu][2], cpu != 0);
 }
 
-// --- translations taken back --------------------------------------------------------------------------------
+// --- translations taken back
+// --------------------------------------------------------------------------------
 
 enum { window = 0x60000000, first_frame = 0x2000000 };
 static void shoot_down(uint32_t cpu) {
@@ -368,15 +405,18 @@ static void dirty_bits(uint32_t cpu) {
     meet();
     flush_translations();
     meet();
-    if (cpu % 2 == 0) (void)*(volatile uint64_t*)window;
-    else *(volatile uint64_t*)(uintptr_t)(window + 64 * cpu) = i;
+    if (cpu % 2 == 0)
+      (void)*(volatile uint64_t*)window;
+    else
+      *(volatile uint64_t*)(uintptr_t)(window + 64 * cpu) = i;
     meet();
     CHECK(*entry, first_frame | 0xe3);
     meet();
   }
 }
 
-// --- code that another changes ------------------------------------------------------------------------------
+// --- code that another changes
+// ------------------------------------------------------------------------------
 
 static uint8_t code[4096] __attribute__((aligned(4096)));  // mov $n, %eax; ret
 static volatile uint32_t written;
@@ -433,14 +473,18 @@ static void changed_code(uint32_t cpu) {
   meet();
 }
 
-// --- starting -----------------------------------------------------------------------------------------------
+// --- starting
+// -----------------------------------------------------------------------------------------------
 
 static volatile uint32_t restarted;
 static void run(uint32_t cpu) {
   meet();
-  static const struct { const char* name; void (*run)(uint32_t cpu); } tests[] = {
-      {"identity", identity}, {"times", times}, {"atomics", atomics}, {"tearing", tearing}, {"litmus", litmus},
-      {"interrupts", interrupts}, {"shoot_down", shoot_down}, {"dirty_bits", dirty_bits}, {"changed_code", changed_code}};
+  static const struct {
+    const char* name;
+    void (*run)(uint32_t cpu);
+  } tests[] = {{"identity", identity},     {"times", times},           {"atomics", atomics},
+               {"tearing", tearing},       {"litmus", litmus},         {"interrupts", interrupts},
+               {"shoot_down", shoot_down}, {"dirty_bits", dirty_bits}, {"changed_code", changed_code}};
   for (unsigned i = 0; i < sizeof tests / sizeof *tests; i++) {
     const uint64_t before = read_tsc();
     tests[i].run(cpu);
@@ -479,8 +523,10 @@ __asm__(
     ".pushsection .text\n"
     ".code64\n"
     "ap_long:\n"
-    " mov $0x10, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %ss\n xor %eax, %eax\n mov %eax, %fs\n mov %eax, %gs\n"
-    " mov $1, %eax\n lock xadd %eax, ap_next\n and $31, %eax\n inc %eax\n shl $14, %eax\n lea ap_stacks(%rax), %rsp\n"
+    " mov $0x10, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %ss\n xor %eax, %eax\n mov %eax, %fs\n mov "
+    "%eax, %gs\n"
+    " mov $1, %eax\n lock xadd %eax, ap_next\n and $31, %eax\n inc %eax\n shl $14, %eax\n lea "
+    "ap_stacks(%rax), %rsp\n"
     " xor %ebp, %ebp\n call ap_main\n"
     "1: hlt\n jmp 1b\n"
     ".popsection\n");

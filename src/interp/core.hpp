@@ -44,8 +44,8 @@ constexpr bool is_canonical(u64 linear) {
   return sign_extend(linear, 48) == linear;
 }
 
-// Guest memory is shared with other processors' threads. One host move each, at any alignment: as indivisible as the
-// guest's own would be, in the guest's order, and of no concern to the compiler's memory model.
+// Guest memory is shared with other processors' threads. One host move each, at any alignment: as indivisible
+// as the guest's own would be, in the guest's order, and of no concern to the compiler's memory model.
 u64 load_host(const u8* from, unsigned bytes);
 void store_host(u8* to, unsigned bytes, u64 value);
 // What MFENCE does, and every serializing instruction. SDM vol. 3, 9.2.5 and 9.3.
@@ -308,7 +308,8 @@ bool Core::modify(SegmentIndex index, u64 offset, unsigned size, bool locked, Ch
     u64 old = 0;
     if (!probe_write(linear, size, privilege)) return false;
     if (locked) platform.begin_exclusive();
-    const bool done = read_linear(linear, size, privilege, old) && write_linear(linear, size, privilege, change(old));
+    const bool done =
+        read_linear(linear, size, privilege, old) && write_linear(linear, size, privilege, change(old));
     if (locked) platform.end_exclusive();
     return done;
   }

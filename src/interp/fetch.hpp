@@ -22,7 +22,7 @@ struct FetchCheck {
   static constexpr u32 privileged = 1 << 2;      // #GP(0) unless CPL 0
   static constexpr u32 too_long = 1 << 3;        // #GP(0)
   static constexpr u32 unknown = 1 << 4;         // #UD, and the host is told
-  static constexpr u32 orders_memory = 1 << 6;  // MFENCE, or serializing
+  static constexpr u32 orders_memory = 1 << 6;   // MFENCE, or serializing
   static constexpr u32 changes_mode = 1 << 5;  // what Core::refresh_mode() caches may be different afterwards
 };
 

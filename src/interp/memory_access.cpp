@@ -68,8 +68,8 @@ const TlbEntry* Core::fill(TlbEntry& entry, u64 linear, AccessType type, Privile
 
 void Core::mark_written(const TlbEntry& entry, u64 offset, usize bytes) {
   if (entry.flags == nullptr) return;
-  // Who translates code flags its page first and reads it then; we write first and look at the flag then. With both in
-  // order, one of the two sees the other.
+  // Who translates code flags its page first and reads it then; we write first and look at the flag then.
+  // With both in order, one of the two sees the other.
   if (observer != nullptr) order_memory();
   const u8 flags = __atomic_load_n(entry.flags, __ATOMIC_RELAXED);
   if ((flags & memory::PageFlag::dirty) == 0) {
@@ -88,8 +88,8 @@ u64 Core::next_page(u64 linear) const {
 
 namespace {
 
-// Vector registers and the like. Aligned quadwords (and less, alone) stay whole for whoever looks from elsewhere,
-// which a string move does not promise. SDM vol. 3, 9.1.1.
+// Vector registers and the like. Aligned quadwords (and less, alone) stay whole for whoever looks from
+// elsewhere, which a string move does not promise. SDM vol. 3, 9.1.1.
 constexpr bool moves_in_words(usize bytes) {
   return bytes <= 64 && (bytes % 8 == 0 || bytes == 4 || bytes == 2);
 }

@@ -31,7 +31,8 @@ bool read_upper_half(Core& core, u16 selector, Vector vector, const DescriptorSl
 bool mark_accessed(Core& core, DescriptorSlot& slot) {
   if (slot.descriptor.accessed()) return true;
   slot.descriptor.raw |= u64{1} << 40;
-  return core.set_bits_linear(slot.address + 5, 1, Privilege::Implicit);  // a locked access: SDM vol. 3, 9.1.2.1
+  return core.set_bits_linear(slot.address + 5, 1,
+                              Privilege::Implicit);  // a locked access: SDM vol. 3, 9.1.2.1
 }
 
 Segment null_segment(u16 selector, unsigned dpl) {

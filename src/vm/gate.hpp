@@ -1,12 +1,12 @@
-// Gate: through which vCPU threads go into guest code, and which one of them can hold to have guest memory for
-// itself: for a locked access that no single host instruction can do, as it crosses a page.
+// Gate: through which vCPU threads go into guest code, and which one of them can hold to have guest memory
+// for itself: for a locked access that no single host instruction can do, as it crosses a page.
 //
 //   gate.enter(i); … run guest code …; gate.leave(i);
 //   gate.close(i, kick); … others are outside …; gate.open();      from within
 //
-// Whoever waits, at the gate or to close it, counts as outside, so there is no cycle to wait in. close() must not
-// be called with the board's lock held: those inside may want that before they come out.
-// General registers only.
+// Whoever waits, at the gate or to close it, counts as outside, so there is no cycle to wait in. close() must
+// not be called with the board's lock held: those inside may want that before they come out. General
+// registers only.
 #pragma once
 
 #include <array>

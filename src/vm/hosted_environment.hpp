@@ -67,9 +67,9 @@ class HostedEnvironment final : public board::Environment {
   void serial_input_room(unsigned port) override;
   void debug_output(u8 byte) override { serial_output(0, byte); }
 
-  // Under the lock, each once: the processors that deadline_moved() was called for, and those to be kicked, as
-  // bit sets. Kicks are system calls: they are made when the lock is free again, which is what the kicked will
-  // want first.
+  // Under the lock, each once: the processors that deadline_moved() was called for, and those to be kicked,
+  // as bit sets. Kicks are system calls: they are made when the lock is free again, which is what the kicked
+  // will want first.
   [[nodiscard]] u32 take_deadlines_moved() {
     const u32 moved = deadlines_moved_;
     deadlines_moved_ = 0;

@@ -4,7 +4,8 @@ namespace nacre::vm {
 
 void BoardGuard::advance(unsigned processor) {
   Machine::Timer& own = machine_.timers[processor];
-  if (machine_.board.next_deadline(processor) <= machine_.environment.now()) machine_.board.advance(processor);
+  if (machine_.board.next_deadline(processor) <= machine_.environment.now())
+    machine_.board.advance(processor);
   // It may have fired for a deadline that has moved away since, or a moment early.
   if (own.fired.load(std::memory_order_relaxed) && own.fired.exchange(false)) own.armed = board::kNever;
   arm_timer(processor);

@@ -23,8 +23,9 @@ struct Machine {
   BoardLock lock;
   Gate gate;
 
-  // What kicks a vCPU when a deadline that it keeps for the board passes (processor 0: the chipset's too), and the
-  // earliest instant it has been promised (environment time). Guarded by `lock`; null until the vCPU's thread runs.
+  // What kicks a vCPU when a deadline that it keeps for the board passes (processor 0: the chipset's too),
+  // and the earliest instant it has been promised (environment time). Guarded by `lock`; null until the
+  // vCPU's thread runs.
   struct Timer {
     const host::KickTimer* timer = nullptr;
     u64 armed = board::kNever;

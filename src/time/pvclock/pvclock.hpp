@@ -22,9 +22,9 @@ class GuestWriter {
   ~GuestWriter() = default;
 };
 
-// An instant as the Clock and the guest's TSC, offset included, show it. Any will do, but all processors of a machine are to be told the same one: from two instants, read a
-// moment apart and rounded, two processors would compute times that differ, and time would seem to run backwards
-// for a thread that moves between them.
+// An instant as the Clock and the guest's TSC, offset included, show it. Any will do, but all processors of a
+// machine are to be told the same one: from two instants, read a moment apart and rounded, two processors
+// would compute times that differ, and time would seem to run backwards for a thread that moves between them.
 class GuestTsc {
  public:
   virtual Instant instant() = 0;
