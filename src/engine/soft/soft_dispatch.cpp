@@ -1,0 +1,225 @@
+// The dispatcher: from block to block, and back to the caller.
+#include "engine/soft/soft_vcpu.hpp"
+
+namespace nacre::soft {
+
+using cpu::Activity;
+using cpu::State;
+using x86::Cr0;
+using x86::Cr4;
+using x86::Rflags;
+
+u32 SoftVcpu::mode_now() const {
+  const State& s = context_->state;
+  View view = View::Kernel;
+  if (s.cpl() == 3) {
+    view = View::User;
+  } else if ((s.rflags & Rflags::AC) != 0) {
+    view = View::KernelUserAccess;
+  }
+  u32 mode = static_cast<u32>(view);
+  if (native_tsc_ && ((s.cr4 & Cr4::TSD) == 0 || view != View::User)) mode |= Mode::tsc;
+  if (context_->interrupt_hint != nullptr) mode |= Mode::hint;
+  if ((s.cr0 & (Cr0::EM | Cr0::TS)) == 0) {
+    mode |= Mode::x87;
+    if ((s.cr4 & Cr4::OSFXSR) != 0) mode |= Mode::sse;
+    if ((s.cr4 & Cr4::OSXSAVE) != 0) {
+      constexpr u64 kAvx = cpu::Xcr0::SSE | cpu::Xcr0::AVX;
+      constexpr u64 kAvx512 = kAvx | cpu::Xcr0::opmask | cpu::Xcr0::ZMM_Hi256 | cpu::Xcr0::Hi16_ZMM;
+      if ((s.xcr0 & kAvx) == kAvx) mode |= Mode::avx;
+      if ((s.xcr0 & kAvx512) == kAvx512) mode |= Mode::avx512;
+    }
+  }
+  return mode;
+}
+
+bool SoftVcpu::translatable() const {
+  const State& s = context_->state;
+  if (!s.in_64bit_code() || (s.rflags & (Rflags::TF | Rflags::RF)) != 0 || (s.dr7 & 0xff) != 0) return false;
+  return (s.rflags & Rflags::AC) == 0 || (s.cr0 & Cr0::AM) == 0 || s.cpl() != 3;
+}
+
+Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
+  const View view = static_cast<View>(mode & Mode::view_mask);
+  const Tlb::CodePage* page = tlb_.code_page(view, linear);
+  if (page == nullptr) return nullptr;
+  global = page->global;
+  const u64 offset = linear & (kPageSize - 1);
+  const u64 physical = page->physical + offset;
+  if (Block* known = blocks_->find(linear, physical, mode)) return known;
+  put_away_vector();
+  protect(*page);
+  TranslationInput input;
+  input.bytes = page->host + offset;
+  input.available = kPageSize - offset;
+  input.linear = linear;
+  input.mode = mode;
+  Block* made = blocks_->add(translator_, input, physical);
+  if (made == nullptr) {
+    forget_everything();
+    made = blocks_->add(translator_, input, physical);
+  }
+  return made;
+}
+
+void SoftVcpu::protect(const Tlb::CodePage& page) {
+  if ((*page.flags & memory::PageFlag::code) != 0) return;
+  *page.flags |= memory::PageFlag::code;
+  tlb_.protect_code_page(page.host);
+}
+
+// The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first page needs no
+// protection here: this is found through a block on it, and by what it holds.
+Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
+  const View view = static_cast<View>(mode & Mode::view_mask);
+  const u64 boundary = (linear | (kPageSize - 1)) + 1;
+  const Tlb::CodePage* first = tlb_.code_page(view, linear);
+  const Tlb::CodePage* second = tlb_.code_page(view, boundary);
+  if (first == nullptr || second == nullptr) return nullptr;
+  global = first->global && second->global;
+  BlockStore::SpanningBytes bytes;
+  for (u64 i = 0; i < bytes.size(); i++) {
+    const u64 at = linear + i;
+    bytes[i] = (at < boundary ? first : second)->host[at & (kPageSize - 1)];
+  }
+  const u32 key = mode | Mode::spanning;
+  put_away_vector();
+  if (Block* known = blocks_->find_spanning(linear, second->physical, key, bytes)) return known;
+  protect(*second);
+  TranslationInput input;
+  input.bytes = bytes.data();
+  input.available = bytes.size();
+  input.linear = linear;
+  input.mode = key;
+  Block* made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+  if (made == nullptr) {
+    forget_everything();
+    made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+  }
+  return made;
+}
+
+Block* SoftVcpu::led_to(ExitIndex number, u32 mode, bool& global) {
+  switch (blocks_->exit(number).lead) {
+    case Lead::Twin:
+      return block_at(context_->state.rip, mode | Mode::ungrouped, global);
+    case Lead::Tail:
+      return tail_at(context_->state.rip, mode, global);
+    default:
+      return block_at(context_->state.rip, mode, global);
+  }
+}
+
+void SoftVcpu::set_mode(u32 mode) {
+  context_->mode = mode;
+  if (units_ != (mode & ~Mode::view_mask)) {
+    units_ = mode & ~Mode::view_mask;
+    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  }
+}
+
+void SoftVcpu::enter(u64 code, u32 mode) {
+  set_mode(mode);
+  context_->enter_target = code;
+  take_back_vector();
+  entries_.enter(context_.get());
+}
+
+engine::Exit SoftVcpu::come_back(engine::ExitReason reason) {
+  put_away_vector();
+  return {reason, {}};
+}
+
+engine::Exit SoftVcpu::run() {
+  if (!thread_known_.load(std::memory_order_relaxed)) {
+    thread_.emplace(host::KickableThread::current());
+    thread_known_.store(true, std::memory_order_release);
+  }
+  const host::FaultScope vector_scope(*vector_);
+  const host::FaultScope own_scope(*this);
+  State& state = context_->state;
+  for (;;) {
+    if (kicked_.exchange(false)) {
+      context_->exit_request = 0;
+      return come_back(engine::ExitReason::Kicked);
+    }
+    context_->exit_request = 0;
+    if (kicked_.load()) continue;
+    if (state.activity != Activity::Running || event_due() || state.interrupt_shadow || !translatable()) {
+      put_away_vector();
+      switch (interpreter_.step(state)) {
+        case interp::StepResult::Executed:
+          continue;
+        case interp::StepResult::Halted:
+          return come_back(engine::ExitReason::Halted);
+        case interp::StepResult::Shutdown:
+          return come_back(engine::ExitReason::Shutdown);
+      }
+    }
+    u32 mode = mode_now();
+    bool global = false;
+    Block* block = block_at(state.rip, mode, global);
+    if (block == nullptr) {
+      put_away_vector();
+      interpreter_.execute_one(state);
+      continue;
+    }
+    u64 code = blocks_->code_address(*block);
+    // Requests that need no look at the rest of the machine are answered here.
+    for (bool again = true; again;) {
+      enter(code, mode);
+      again = false;
+      mode = context_->mode;  // translated code changes views by itself
+      switch (static_cast<ExitKind>(context_->exit_kind)) {
+        case ExitKind::Link: {
+          const ExitIndex number = static_cast<ExitIndex>(context_->exit_info);
+          const u64 epoch = epoch_;
+          const BlockExit& exit = blocks_->exit(number);
+          state.rip = exit.lead == Lead::Tail ? blocks_->block(exit.from).linear : exit.target;
+          const bool tail = exit.lead == Lead::Tail;
+          note(Help::Link, state.rip);
+          block = led_to(number, mode, global);
+          if (context_->exit_request != 0) break;
+          if (block == nullptr) {
+            // The block before a tail is there all the same, and would lead here again.
+            if (tail) {
+              put_away_vector();
+              interpreter_.execute_one(state);
+            }
+            break;
+          }
+          if (epoch == epoch_) blocks_->link(number, *block, global);
+          code = blocks_->code_address(*block);
+          again = true;
+          break;
+        }
+        case ExitKind::Indirect: {
+          state.rip = context_->exit_info;
+          note(Help::Indirect, state.rip);
+          block = block_at(state.rip, mode, global);
+          if (block == nullptr || context_->exit_request != 0) break;
+          const u64 entry = blocks_->indirect_entry(*block, stubs_.indirect);
+          if (entry != 0) {
+            tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, global);
+          }
+          code = blocks_->code_address(*block);
+          again = true;
+          break;
+        }
+        case ExitKind::Interpret:
+          note(Help::Fault, state.rip);
+          put_away_vector();
+          interpreter_.execute_one(state);
+          break;
+        case ExitKind::Lookup:
+          note(Help::Lookup, state.rip);
+          break;
+        case ExitKind::Async:
+          note(Help::Async, state.rip);
+          break;
+      }
+    }
+  }
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,91 @@
+// Kicks, and faults of translated code. docs/soft-engine.md, "Precision, interrupts, faults".
+#include "engine/soft/soft_vcpu.hpp"
+
+#include <unistd.h>
+
+namespace nacre::soft {
+
+using x86::Rflags;
+
+namespace {
+
+constexpr u64 kTrapFlag = Rflags::TF;
+
+}  // namespace
+
+bool SoftVcpu::stop_at(ucontext_t* context, u64 rip, u64 stub) {
+  context_->state.rip = rip;
+  context->uc_mcontext.gregs[REG_RIP] = static_cast<greg_t>(stub);
+  context->uc_mcontext.gregs[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+  return true;
+}
+
+// The stubs look at exit_request themselves; behind that they are sent back to look again. Not those that go back to
+// translated code without the dispatcher or a helper.
+void SoftVcpu::stop_in_stub(ucontext_t* context, usize offset) {
+  auto& registers = context->uc_mcontext.gregs;
+  context_->exit_request = 1;
+  registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+  if (offset >= entries_.quick_begin && offset < entries_.quick_end) registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
+  for (usize i = 0; i < entries_.ways_in_count; i++) {
+    const WayIn& way = entries_.ways_in[i];
+    if (offset <= way.check || offset >= way.end) continue;
+    if (offset <= way.loaded) {
+      registers[REG_RIP] = static_cast<greg_t>(code_.executable(way.check));
+    } else {
+      registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
+    }
+  }
+}
+
+bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
+  auto& registers = context->uc_mcontext.gregs;
+  const u64 pc = static_cast<u64>(registers[REG_RIP]);
+  // Not by TF as it is now: the step may have been a popf that cleared it.
+  const bool stepping = signal == SIGTRAP && info->si_code == TRAP_TRACE;
+  const bool kick_signal = signal == host::SignalDispatcher::kick_signal();
+  if (!code_.holds(pc)) {
+    if (!kick_signal && !stepping) return false;
+    context_->exit_request = 1;
+    registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
+    return true;
+  }
+  const usize offset = code_.offset_of(pc);
+  if ((kick_signal || stepping) && offset < entries_.bytes) {
+    stop_in_stub(context, offset);
+    return true;
+  }
+  const Block* block = blocks_->at_code(offset);
+  const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
+  bool whole = false;  // the guest's state is that before the instruction
+  if (at != nullptr) {
+    const usize within = offset - block->code;
+    whole = within <= at->commit && !at->borrowed_at(within);
+    if (at->shadowed && (kick_signal || stepping)) whole = false;
+  }
+  if (kick_signal || stepping) {
+    context_->exit_request = 1;
+    if (whole) return stop_at(context, block->linear + at->guest_offset, entries_.async);
+    // Between two instructions: on until a place where the state is whole.
+    registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
+    return true;
+  }
+  // A fault of the guest's own: division, alignment, an unmasked floating-point exception. The interpreter
+  // runs the instruction again and raises what the architecture says.
+  if (!whole) return false;
+  return stop_at(context, block->linear + at->guest_offset, entries_.fault);
+}
+
+void SoftVcpu::kick() {
+  kicked_.store(true);
+  if (!thread_known_.load(std::memory_order_acquire)) return;
+  // From its own thread (a handler of the kick signal, or a device within a Platform call) no signal is sent:
+  // it would come back here from that handler for ever.
+  if (gettid() == thread_->id()) {
+    context_->exit_request = 1;
+  } else {
+    thread_->kick();
+  }
+}
+
+}  // namespace nacre::soft

@@ -1,0 +1,174 @@
+// SoftVcpu: the translator's virtual processor. What runs translated code, what that calls, and what interrupts it.
+//
+//   soft_vcpu.cpp      how it is made, vector state, what other processors and page tables change
+//   soft_dispatch.cpp  run(): from block to block
+//   soft_helpers.cpp   what translated code calls
+//   soft_signals.cpp   kicks and host faults
+//
+// Compiled without vector registers: they hold the guest's values meanwhile. docs/soft-engine.md.
+#pragma once
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+
+#include "cpu/model.hpp"
+#include "engine/hosted_vector_unit.hpp"
+#include "engine/soft/block_store.hpp"
+#include "engine/soft/record.hpp"
+#include "engine/soft/soft.hpp"
+#include "engine/soft/stubs.hpp"
+#include "engine/soft/tlb.hpp"
+#include "host/signals.hpp"
+#include "interp/interpreter.hpp"
+
+namespace nacre::soft {
+
+struct ContextDeleter {
+  void operator()(Context* context) const {
+    context->~Context();
+    munmap(context, sizeof(Context));
+  }
+};
+using ContextPointer = std::unique_ptr<Context, ContextDeleter>;
+
+class SoftVcpu final : public engine::Vcpu,
+                       private cpu::TranslationObserver,
+                       private cpu::Platform,
+                       private host::FaultHandler {
+ public:
+  SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
+           std::unique_ptr<engine::HostedVectorUnit> vector);
+  ~SoftVcpu() override {
+    if (record_ != nullptr) record_->finish(*blocks_, code_);
+  }
+  SoftVcpu(const SoftVcpu&) = delete;
+  SoftVcpu& operator=(const SoftVcpu&) = delete;
+
+  engine::Exit run() override;
+  void kick() override;
+  cpu::State& state() override { return context_->state; }
+  void state_changed() override;
+
+ private:
+  // What translated code calls. The guest's vector state may be in host registers.
+  static HelperResult fill_read(Context* context, u64 linear, u64 note);
+  static HelperResult fill_write(Context* context, u64 linear, u64 note);
+  static HelperResult fill_group(Context* context, u64 low, u64 note);
+  static HelperResult interpret(Context* context, u64 note);
+  HelperResult fill(u64 linear, bool write, u64 note);
+  HelperResult fill_group(u64 low, u64 note);
+  bool bounce(u64 linear, u64 bytes, bool write);
+  u8* host_of(View view, u64 linear, bool write);
+  HelperResult interpret_here(u64 note);
+  HelperResult finish_helper(HelperResult result);
+  bool go_on();
+  [[nodiscard]] View view_now() const { return static_cast<View>(context_->mode & Mode::view_mask); }
+  bool event_due();
+  void set_mode(u32 mode);
+
+  // cpu::TranslationObserver
+  void flush_all() override;
+  void flush_non_global() override;
+  void flush_page(GuestLinear address) override;
+  void code_written(GuestPhysical address, usize bytes) override;
+
+  // cpu::Platform: forwards, after putting vector state away, because the other side may use vector
+  // registers.
+  u64 mmio_read(GuestPhysical address, unsigned size) override {
+    put_away_vector();
+    return outside_.mmio_read(address, size);
+  }
+  void mmio_write(GuestPhysical address, unsigned size, u64 value) override {
+    put_away_vector();
+    outside_.mmio_write(address, size, value);
+  }
+  u32 port_read(u16 port, unsigned size) override {
+    put_away_vector();
+    return outside_.port_read(port, size);
+  }
+  void port_write(u16 port, unsigned size, u32 value) override {
+    put_away_vector();
+    outside_.port_write(port, size, value);
+  }
+  bool interrupt_pending() override {
+    const std::atomic<bool>* hint = context_->interrupt_hint;
+    if (hint != nullptr && !hint->load(std::memory_order_relaxed)) return false;
+    put_away_vector();
+    return outside_.interrupt_pending();
+  }
+  int acknowledge_interrupt() override {
+    put_away_vector();
+    return outside_.acknowledge_interrupt();
+  }
+  u8 task_priority() override {
+    put_away_vector();
+    return outside_.task_priority();
+  }
+  void set_task_priority(u8 cr8) override {
+    put_away_vector();
+    outside_.set_task_priority(cr8);
+  }
+  bool msr_read(u32 msr, u64& value) override {
+    put_away_vector();
+    return outside_.msr_read(msr, value);
+  }
+  bool msr_write(u32 msr, u64 value) override {
+    put_away_vector();
+    return outside_.msr_write(msr, value);
+  }
+  u64 tsc() override { return outside_.tsc(); }
+  u64 random() override {
+    put_away_vector();
+    return outside_.random();
+  }
+
+  // host::FaultHandler
+  bool handle(int signal, siginfo_t* info, ucontext_t* context) override;
+  bool stop_at(ucontext_t* context, u64 rip, u64 stub);
+  void stop_in_stub(ucontext_t* context, usize offset);
+
+  // The dispatcher.
+  bool translatable() const;
+  u32 mode_now() const;
+  Block* block_at(u64 linear, u32 mode, bool& global);
+  Block* tail_at(u64 linear, u32 mode, bool& global);
+  Block* led_to(ExitIndex number, u32 mode, bool& global);
+  void protect(const Tlb::CodePage& page);
+  void enter(u64 code, u32 mode);
+  engine::Exit come_back(engine::ExitReason reason);
+  void forget_everything();
+
+  void put_away_vector();
+  void take_back_vector();
+  void note(Help help, u64 rip) {
+    if (record_ == nullptr) return;
+    put_away_vector();
+    record_->count(help, rip);
+  }
+
+  memory::AddressSpace& memory_;
+  cpu::Platform& outside_;
+  ContextPointer context_;
+  CodeCache code_;
+  std::unique_ptr<engine::HostedVectorUnit> vector_;
+  interp::Interpreter interpreter_;
+  Stubs stubs_;
+  Entries entries_;
+  Tlb tlb_;
+  std::optional<BlockStore> blocks_;
+  Translator translator_;
+  const bool native_tsc_;
+  u64 vector_mask_ = 0;
+  bool vector_live_ = false;  // the guest's vector state is in host registers
+  u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
+  u64 epoch_ = 0;             // grows whenever blocks or mappings went away
+  std::atomic<bool> kicked_{false};
+  std::optional<host::KickableThread> thread_;
+  std::atomic<bool> thread_known_{false};
+  const std::unique_ptr<Record> record_ = Record::create();
+};
+
+}  // namespace nacre::soft
