@@ -358,6 +358,28 @@ TEST_F(Soft, windows_over_a_page_boundary) {
   EXPECT_EQ(machine->get64(0xfffff0), 1U);
 }
 
+// Page 0x101000 is mapped elsewhere, 0x100000 is read-only. They are neighbours in the TLB.
+GUEST_CODE(stack_on_read_only_page, R"(
+  movq $0x301003, 0x200808
+  movq $0x100001, 0x200800
+  invlpg 0x100000
+  invlpg 0x101000
+  mov $3, %ecx
+1: mov $0x100800, %esp
+  test %ecx, %ecx
+  pop %rax
+  jmp 2f
+2: mov $0x101800, %esp
+  test %ecx, %ecx
+  push %rcx
+  dec %ecx
+  jnz 1b
+  hlt)")
+
+TEST_F(Soft, a_read_only_stack_page_lends_its_neighbour_nothing) {
+  EXPECT_EQ(run_both(stack_on_read_only_page)->get64(0x3017f8), 1U);
+}
+
 GUEST_CODE(pushed_flags, R"(
   mov $0x100000, %ebx
   stc

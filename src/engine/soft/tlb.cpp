@@ -10,6 +10,9 @@ bool is_canonical(u64 linear) {
   return static_cast<u64>(static_cast<i64>(linear << 16) >> 16) == linear;
 }
 
+// No page is non-canonical, so nothing is ever found under this tag.
+constexpr u64 kNowhere = u64{1} << 63;
+
 cpu::Privilege privilege_of(View view) {
   return view == View::User ? cpu::Privilege::User : cpu::Privilege::Supervisor;
 }
@@ -103,13 +106,14 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
 
 bool Tlb::fill_stack(View view, u64 linear, bool write) {
   if (!fill(view, linear, write)) return false;
-  context_.stack_page[static_cast<usize>(view)] = context_.tlb[static_cast<usize>(view)][tlb_index(linear)];
+  TlbEntry& entry = context_.stack_page[static_cast<usize>(view)];
+  entry = context_.tlb[static_cast<usize>(view)][tlb_index(linear)];
+  // The TLB's empty tag is one that its index rules out; here there is no index.
+  if (entry.write_tag != entry.read_tag) entry.write_tag = kNowhere;
   return true;
 }
 
-// No page is non-canonical, so nothing is ever found in it.
 void Tlb::clear_stack(View view) {
-  constexpr u64 kNowhere = u64{1} << 63;
   TlbEntry& entry = context_.stack_page[static_cast<usize>(view)];
   entry = {kNowhere, kNowhere, 0, 0};
 }

@@ -3,6 +3,7 @@
 // plan, the memory check and flag safety.
 #pragma once
 
+#include <array>
 #include <optional>
 #include <vector>
 
@@ -102,7 +103,6 @@ class Translator {
     u32 live_flags;   // Rflags bits somebody may still read, before the instruction
     u32 group;        // kNone, or the group its memory access belongs to
     bool spans;       // not decoded: it goes on on the next page
-    i32 stack_delta;  // RSP before it, minus RSP when RSP was last set to something unknown
   };
   // One memory check whose miss path is still to be emitted.
   struct Cold {
@@ -136,24 +136,30 @@ class Translator {
   // Groups.
   struct GroupAccess {
     u8 base;
-    i32 offset;  // from the base register's value
+    i32 offset;  // from base + index, shifted left by scale
     unsigned bytes;
     bool write;
+    u8 index = x86::kNoRegister;
+    u8 scale = 0;
   };
   struct Group {
-    u8 base;
-    u32 version;    // how often the base had been changed
-    i64 low, high;  // window, from the base's value when that version began
+    u8 base, index, scale;
+    u32 version, index_version;  // how often base and index had been changed
+    i64 low, high;               // window, from the base's value when that version began
     bool write;
     u32 count;
     bool checked;
+    bool kept;      // its addend is in its slot
     u32 check_at;  // the item before which it is checked
+    u32 first, last;  // items that access
   };
   [[nodiscard]] std::optional<GroupAccess> group_access_of(const Item& item) const;
   void find_groups();
   [[nodiscard]] u32 early_check(u32 from, u32 item) const;
   [[nodiscard]] bool is_behind_sti(u32 item) const;
   void check_group(u32 number, const Item& item);
+  [[nodiscard]] bool loses_addend(u32 number, u32 from) const;
+  void group_address(u8 base, u8 index, u8 scale, i32 offset);
   HostMemory group_operand(const Item& item);
   void check_tag(Cold& cold, bool flags_live);
   void wrote(const Item& item);
@@ -208,6 +214,8 @@ class Translator {
   std::vector<PlannedExit> exits_;
   std::vector<Cold> colds_;
   std::vector<Group> groups_;
+  using Deltas = std::array<i32, 16>;
+  std::vector<Deltas> deltas_;  // for each item
   u32 addend_in_r15_ = kNone;  // the group whose addend R15 holds between instructions
 };
 

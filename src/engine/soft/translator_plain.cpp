@@ -276,7 +276,6 @@ bool Translator::translate_plain(const Item& item) {
       return true;
     }
     // Otherwise borrow the scratch registers.
-    addend_in_r15_ = kNone;
     u8 borrowed[2] = {kNoRegister, kNoRegister};
     bool load[2] = {}, store[2] = {};
     u8* const renamed[] = {&fields.reg, &fields.rm, &fields.vvvv, &fields.opcode_reg};
@@ -290,6 +289,7 @@ bool Translator::translate_plain(const Item& item) {
       store[slot] |= all[i]->written;
       *renamed[i] = static_cast<u8>(R14 + slot);
     }
+    if (borrowed[1] != kNoRegister) addend_in_r15_ = kNone;
     for (unsigned i = 0; i < 2; i++) {
       if (load[i]) load_guest(static_cast<Gpr>(R14 + i), borrowed[i]);
     }
