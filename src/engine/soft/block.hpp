@@ -18,6 +18,7 @@ struct Mode {
   static constexpr u32 avx512 = 1 << 5;
   static constexpr u32 tsc = 1 << 6;     // RDTSC is allowed, and the host's counter is the platform's
   static constexpr u32 hint = 1 << 7;    // Context::interrupt_hint is there
+  static constexpr u32 tscp = 1 << 10;   // so is RDTSCP
   // Of a block's key alone, never of Context::mode: no access shares a check; one instruction that spans two pages, the
   // key's physical address being that of the second.
   static constexpr u32 ungrouped = 1 << 8;

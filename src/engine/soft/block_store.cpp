@@ -43,7 +43,8 @@ const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) 
 
 Block* BlockStore::add(Translator& translator, const TranslationInput& input, u64 physical) {
   if (used_ + kLargestBlock > CodeCache::kCodeBytes || cells_used_ + 64 > CodeCache::kCells) return nullptr;
-  used_ = (used_ + 15) & ~usize{15};
+  constexpr usize kEntryRoom = 32;
+  used_ = (used_ + (input.mismatch != 0 ? kEntryRoom : 0) + 15) & ~usize{15};
   Emitter emitter(code_.writable(used_), code_.executable(used_), kLargestBlock);
   TranslationInput numbered = input;
   numbered.first_exit = static_cast<ExitIndex>(exits_.size());
@@ -66,6 +67,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   b.guest_bytes = static_cast<u16>(translator.guest_bytes());
   b.flags_live = translator.flags_live_at_entry();
   b.valid = true;
+  if (input.mismatch != 0) put_entry_before(b, input.mismatch);
   infos_.insert(infos_.end(), translator.instructions().begin(), translator.instructions().end());
   for (const PlannedExit& planned : translator.exits()) {
     BlockExit e;
@@ -103,6 +105,22 @@ Block* BlockStore::add_spanning(Translator& translator, const TranslationInput& 
   Block* made = add(translator, input, physical);
   if (made != nullptr) spanning_[index(*made)] = bytes;
   return made;
+}
+
+// The check of an indirect jump's target, right before the block that it falls into.
+void BlockStore::put_entry_before(Block& b, u64 mismatch) {
+  usize bytes = 0;
+  for (int attempt = 0; attempt < 2; attempt++) {
+    // First to see how long it is.
+    Emitter emitter(code_.writable(b.code - bytes), code_.executable(b.code - bytes), bytes);
+    u8 probe[64];
+    Emitter measure(probe, code_.executable(b.code), sizeof probe);
+    Emitter& to = attempt == 0 ? measure : emitter;
+    Translator::verify_target(to, b.linear, b.flags_live, mismatch);
+    NACRE_CHECK(!to.overflowed());
+    bytes = to.size();
+  }
+  b.indirect_entry = b.code - static_cast<u32>(bytes);
 }
 
 u64 BlockStore::indirect_entry(Block& b, u64 mismatch) {

@@ -64,6 +64,7 @@ class BlockStore {
   static usize bucket(u64 linear, u32 mode) {
     return static_cast<usize>(((linear ^ (linear >> 17)) * 0x9e3779b97f4a7c15 >> 40) + mode) & (kBuckets - 1);
   }
+  void put_entry_before(Block& block, u64 mismatch);
   void unlink(ExitIndex exit);
   void drop(BlockIndex i);
   void patch_site(const BlockExit& exit, u32 target_code);

@@ -18,7 +18,7 @@ u32 SoftVcpu::mode_now() const {
     view = View::KernelUserAccess;
   }
   u32 mode = static_cast<u32>(view);
-  if (native_tsc_ && ((s.cr4 & Cr4::TSD) == 0 || view != View::User)) mode |= Mode::tsc;
+  if (native_tsc_ && ((s.cr4 & Cr4::TSD) == 0 || view != View::User)) mode |= Mode::tsc | tscp_;
   if (context_->interrupt_hint != nullptr) mode |= Mode::hint;
   if ((s.cr0 & (Cr0::EM | Cr0::TS)) == 0) {
     mode |= Mode::x87;
@@ -39,7 +39,7 @@ bool SoftVcpu::translatable() const {
   return (s.rflags & Rflags::AC) == 0 || (s.cr0 & Cr0::AM) == 0 || s.cpl() != 3;
 }
 
-Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
+Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
   const View view = static_cast<View>(mode & Mode::view_mask);
   const Tlb::CodePage* page = tlb_.code_page(view, linear);
   if (page == nullptr) return nullptr;
@@ -52,6 +52,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global) {
   TranslationInput input;
   input.bytes = page->host + offset;
   input.available = kPageSize - offset;
+  if (reached == Reached::Indirectly) input.mismatch = stubs_.indirect;
   input.linear = linear;
   input.mode = mode;
   Block* made = blocks_->add(translator_, input, physical);
@@ -196,7 +197,7 @@ engine::Exit SoftVcpu::run() {
         case ExitKind::Indirect: {
           state.rip = context_->exit_info;
           note(Help::Indirect, state.rip);
-          block = block_at(state.rip, mode, global);
+          block = block_at(state.rip, mode, global, Reached::Indirectly);
           if (block == nullptr || context_->exit_request != 0) break;
           const u64 entry = blocks_->indirect_entry(*block, stubs_.indirect);
           if (entry != 0) {

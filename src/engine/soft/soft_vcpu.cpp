@@ -29,7 +29,8 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
       interpreter_(engine.memory, *this, engine.model, vector_->unit(), this),
       tlb_(*context_, engine.memory, *this),
       translator_(stubs_),
-      native_tsc_(engine.native_tsc) {
+      native_tsc_(engine.native_tsc),
+      tscp_(engine.model.has(x86::Feature::Rdtscp) ? Mode::tscp : 0) {
   context_->engine = this;
   context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);

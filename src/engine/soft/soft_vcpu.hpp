@@ -133,7 +133,9 @@ class SoftVcpu final : public engine::Vcpu,
   // The dispatcher.
   bool translatable() const;
   u32 mode_now() const;
-  Block* block_at(u64 linear, u32 mode, bool& global);
+  // By a link or otherwise, or by an indirect jump.
+  enum class Reached : u8 { Otherwise, Indirectly };
+  Block* block_at(u64 linear, u32 mode, bool& global, Reached reached = Reached::Otherwise);
   Block* tail_at(u64 linear, u32 mode, bool& global);
   Block* led_to(ExitIndex number, u32 mode, bool& global);
   void protect(const Tlb::CodePage& page);
@@ -161,6 +163,7 @@ class SoftVcpu final : public engine::Vcpu,
   std::optional<BlockStore> blocks_;
   Translator translator_;
   const bool native_tsc_;
+  const u32 tscp_;  // Mode::tscp when the model has RDTSCP
   u64 vector_mask_ = 0;
   bool vector_live_ = false;  // the guest's vector state is in host registers
   u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for

@@ -123,6 +123,8 @@ void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
   u64& entry = context_.jump_cache[v][target & (kJumpCacheEntries - 1)];
   if (entry == jump_miss_) jumps_[v].push_back(static_cast<u16>(target));
   entry = code;
+  if (target < jumps_low_[v]) jumps_low_[v] = target;
+  if (target > jumps_high_[v]) jumps_high_[v] = target;
   if (!global) has_non_global_[v] = true;
 }
 
@@ -130,6 +132,8 @@ void Tlb::forget_jumps(View view) {
   const usize v = static_cast<usize>(view);
   for (const u16 target : jumps_[v]) context_.jump_cache[v][target] = jump_miss_;
   jumps_[v].clear();
+  jumps_low_[v] = ~u64{0};
+  jumps_high_[v] = 0;
 }
 
 void Tlb::clear_view(View view) {
@@ -180,7 +184,9 @@ u64 Tlb::flush_page(u64 linear) {
       for (usize i = 0; i < kTlbEntries; i++) drop(i);
     }
     clear_stack(static_cast<View>(v));
-    forget_jumps(static_cast<View>(v));
+    // Most often a page of data, far from all code.
+    const u64 first = linear & ~(bytes - 1);
+    if (jumps_low_[v] <= first + (bytes - 1) && jumps_high_[v] >= first) forget_jumps(static_cast<View>(v));
     for (CodePage& page : code_pages_[v == static_cast<unsigned>(View::User) ? 0 : 1]) {
       if (inside(page.linear)) page.linear = 1;
     }

@@ -61,6 +61,7 @@ class Tlb {
   u64 jump_miss_ = 0;
   std::vector<u32> filled_[kViews];
   std::vector<u16> jumps_[kViews];
+  u64 jumps_low_[kViews] = {~u64{0}, ~u64{0}, ~u64{0}}, jumps_high_[kViews] = {};  // where they lead
   bool has_non_global_[kViews] = {};
   u64 largest_page_[kViews] = {kPageSize, kPageSize, kPageSize};  // ever seen, in bytes
   CodePage code_pages_[2][kCodePages];  // user, kernel

@@ -42,6 +42,7 @@ struct TranslationInput {
   u64 linear = 0;
   u32 mode = 0;
   bool grouping = true;      // let accesses share checks
+  u64 mismatch = 0;          // not 0: an indirect jump leads here; where to go when it meant another block
   ExitIndex first_exit = 0;  // number of the first exit
   u32 first_cell = 0;        // number and address of the first link cell; the others follow
   u64 first_cell_address = 0;

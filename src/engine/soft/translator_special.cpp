@@ -33,6 +33,7 @@ bool is_inline_system(const Instruction& insn, View view) {
     case Operation::Sfence:
       return true;
     case Operation::Rdtsc:
+    case Operation::Rdtscp:
       return true;
     case Operation::Swapgs:
     case Operation::Cli:
@@ -130,7 +131,10 @@ bool Translator::translate_special(const Item& item) {
       return true;
     }
     case Operation::Rdtsc:
+    case Operation::Rdtscp:
       if ((mode_ & Mode::tsc) == 0) return false;
+      if (info_is(insn, Operation::Rdtscp) && (mode_ & Mode::tscp) == 0) return false;
+      if (info_is(insn, Operation::Rdtscp)) e_->bytes({0x0f, 0xae, 0xe8});  // as ordered as LFENCE makes it
       commit();
       e_->bytes({0x0f, 0x31});
       e_->rorx(x86::RDX, x86::RDX, 32);
@@ -140,6 +144,9 @@ bool Translator::translate_special(const Item& item) {
       e_->rorx(x86::RDX, x86::RAX, 32);
       e_->op_register(0x89, x86::RDX, x86::RDX, false);
       e_->op_register(0x89, x86::RAX, x86::RAX, false);
+      if (info_is(insn, Operation::Rdtscp)) {
+        e_->op_memory(0x8b, x86::RCX, HostMemory::context(state_offset(offsetof(cpu::State, tsc_aux))), false);
+      }
       return true;
     case Operation::Stac:
     case Operation::Clac: {
