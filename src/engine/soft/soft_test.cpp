@@ -380,6 +380,45 @@ TEST_F(Soft, a_read_only_stack_page_lends_its_neighbour_nothing) {
   EXPECT_EQ(run_both(stack_on_read_only_page)->get64(0x3017f8), 1U);
 }
 
+// Addresses known at translation; the page is mapped elsewhere, then read-only, between rounds of the same code.
+GUEST_CODE(fixed_addresses, R"(
+  mov $0x200800, %esi
+  mov $3, %ecx
+1: mov $0x7fffffff, %eax
+  add $1, %eax
+  mov 0x100010, %rdx
+  mov %rcx, 0x100018
+  seto %bl
+  addq $5, 0x100010
+  adc 0x100020, %r13
+  mov %r13, 0x100028
+  xchg %r13, 0x100020
+  mov %dl, 0x100ffe(,%rcx,2)
+  lea 0x100040(%rdx), %rdi
+  mov %rdi, 0x100ffc
+  pushq 0x100028
+  call *4f(%rip)
+  pop %r8
+  cmp $2, %ecx
+  jne 2f
+  movq $0x301003, (%rsi)
+  invlpg 0x100000
+2: dec %ecx
+  jnz 1b
+  movq $0x100001, (%rsi)
+  invlpg 0x100000
+  mov 0x100010, %rdx
+  stc
+  mov %rdx, 0x100030
+  adc $0, %rdx
+  hlt
+4: .quad 0x10000 + 3f - code_fixed_addresses
+3: ret)")
+
+TEST_F(Soft, addresses_known_at_translation) {
+  EXPECT_EQ(run_both(fixed_addresses)->vcpu->state().gpr[x86::R15], 14U);
+}
+
 GUEST_CODE(pushed_flags, R"(
   mov $0x100000, %ebx
   stc

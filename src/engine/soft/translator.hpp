@@ -118,6 +118,8 @@ class Translator {
     usize checked = 0;    // offset behind the check
     usize done = 0;       // of a write: offset behind what writes, 0 when it cannot be done elsewhere
     u16 commit = 0;       // of a write: offset of the instruction's commit
+    bool fixed = false;   // the address is known: `linear`
+    u64 linear = 0;
   };
 
   void decode_block(const TranslationInput& input);
@@ -170,6 +172,8 @@ class Translator {
   // Addresses and checks.
   bool address(const x86::Instruction& insn, u64 next_rip);
   void check(bool write, unsigned bytes, const Item& item, usize retry);
+  std::optional<HostMemory> checked_operand(const Item& item, bool write, unsigned bytes);
+  HostMemory fixed_operand(const Item& item, u64 linear, bool write, unsigned bytes);
   void set_rip(u64 rip);
   void load_guest(Gpr to, u8 guest);
   void store_guest(u8 guest, Gpr from);

@@ -178,9 +178,9 @@ bool Translator::translate_stack(const Item& item) {
         e_->store(HostMemory::at(R14), R15);
       }
     } else if (operand.kind == x86::OperandKind::GprRm) {
-      if (!address(insn, item.rip + insn.length)) return false;
-      check(false, 8, item, retry);
-      e_->load(R14, HostMemory::sum(R14, R15));
+      const std::optional<HostMemory> source = checked_operand(item, false, 8);
+      if (!source) return false;
+      e_->load(R14, *source);
       e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
       e_->lea(R14, push_slot(item));
       e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
@@ -250,7 +250,6 @@ bool Translator::translate_branch(const Item& item) {
   const u64 target = next + insn.immediate;
   const bool relative = insn.info->operands[0].kind == x86::OperandKind::Relative;
   if (insn.operand_size_prefix) return false;  // processors differ about it
-  const usize retry = e_->size();
   switch (insn.info->operation) {
     case Operation::Jmp:
       if (relative) {
@@ -258,9 +257,9 @@ bool Translator::translate_branch(const Item& item) {
         return true;
       }
       if (insn.is_memory) {
-        if (!address(insn, next)) return false;
-        check(false, 8, item, retry);
-        e_->load(R14, HostMemory::sum(R14, R15));
+        const std::optional<HostMemory> source = checked_operand(item, false, 8);
+        if (!source) return false;
+        e_->load(R14, *source);
       } else {
         load_guest(R14, insn.rm);
       }
@@ -294,9 +293,9 @@ bool Translator::translate_branch(const Item& item) {
         direct_exit(target);
       } else {
         if (insn.is_memory) {
-          if (!address(insn, next)) return false;
-          check(false, 8, item, retry);
-          e_->load(R14, HostMemory::sum(R14, R15));
+          const std::optional<HostMemory> source = checked_operand(item, false, 8);
+          if (!source) return false;
+          e_->load(R14, *source);
         } else {
           load_guest(R14, insn.rm);
         }

@@ -165,6 +165,58 @@ void Translator::check(bool write, unsigned bytes, const Item& item, usize retry
   colds_.back().checked = e_->size();
 }
 
+// Of an address that is known now, page and index are constants: one compare, and no crossing.
+HostMemory Translator::fixed_operand(const Item& item, u64 linear, bool write, unsigned bytes) {
+  const usize entry = tlb_offset(view(), ((linear >> kPageShift) & (kTlbEntries - 1)) << kTlbEntryShift);
+  const HostMemory tag =
+      HostMemory::context(entry + (write ? offsetof(TlbEntry, write_tag) : offsetof(TlbEntry, read_tag)));
+  const i64 page = static_cast<i64>(linear & ~u64{kPageSize - 1});
+  Cold cold{0, e_->size(), static_cast<u32>(&item - items_.data()), write, false};
+  cold.window = bytes;
+  cold.fixed = true;
+  cold.linear = linear;
+  addend_in_r15_ = kNone;
+  if (item.live_flags == 0) {
+    e_->op_memory(0x81, 7, tag);  // cmp qword, imm32
+    e_->word32(static_cast<u32>(page));
+    cold.from = e_->jcc(0x5);
+  } else {
+    cold.fragile = true;
+    e_->store(HostMemory::context(offsetof(Context, spill_rcx)), RCX);
+    current_->borrow_from(offset16());
+    e_->load(RCX, tag);
+    e_->lea(RCX, HostMemory::at(RCX, static_cast<i32>(-page)));
+    const usize hit = e_->jrcxz();
+    cold.from = e_->jmp();
+    e_->patch8(hit, e_->size());
+    e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
+    current_->fragile_end = offset16();
+  }
+  colds_.push_back(cold);
+  e_->load(R15, HostMemory::context(entry + offsetof(TlbEntry, host_page)));
+  return HostMemory::at(R15, static_cast<i32>(linear & (kPageSize - 1)));
+}
+
+// The host operand for the ModRM operand, checked. Uses R14 and R15.
+std::optional<HostMemory> Translator::checked_operand(const Item& item, bool write, unsigned bytes) {
+  const Instruction& insn = item.insn;
+  const u64 next = item.rip + insn.length;
+  const bool relative = insn.base == x86::kRipBase;
+  const bool based = insn.base != kNoRegister && !relative;
+  if (!based && insn.index == kNoRegister && insn.address_size == 8 && insn.segment != x86::FS &&
+      insn.segment != x86::GS) {
+    const u64 linear = static_cast<u64>(insn.displacement) + (relative ? next : 0);
+    const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
+    if (!crosses && fits_i32(linear & ~u64{kPageSize - 1}) && fits_i32(u64{0} - (linear & ~u64{kPageSize - 1}))) {
+      return fixed_operand(item, linear, write, bytes);
+    }
+  }
+  const usize retry = e_->size();
+  if (!address(insn, next)) return std::nullopt;
+  check(write, bytes, item, retry);
+  return HostMemory::sum(R14, R15);
+}
+
 // The last emitted instruction wrote what the item writes to memory.
 void Translator::wrote(const Item& item) {
   if (colds_.empty()) return;
@@ -217,7 +269,10 @@ void Translator::emit_cold() {
     const HostMemory tag = cold.stack ? HostMemory::context(stack_page_offset(view(), member))
                                       : HostMemory::context_indexed(tlb_offset(view(), member), R15, 0);
     // Back to the linear address.
-    if (cold.fragile) {
+    if (cold.fixed) {
+      if (cold.fragile) e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
+      e_->mov_imm(R14, cold.linear);
+    } else if (cold.fragile) {
       e_->load(RCX, tag);
       e_->lea(R14, HostMemory::sum(R14, RCX));
       e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
@@ -230,7 +285,8 @@ void Translator::emit_cold() {
     }
     set_rip(item.rip);
     // What the interpreter must have advanced by for the code to go on behind the instruction.
-    const bool may_bounce = cold.write ? cold.done != 0 && may_be_torn(item.insn) : cold.checked != 0;
+    const bool may_bounce = cold.fixed   ? false
+                            : cold.write ? cold.done != 0 && may_be_torn(item.insn) : cold.checked != 0;
     e_->mov_imm(R15, interpret_note(item.insn) | (may_bounce ? InterpretNote::bounce : 0) |
                          (infos_[cold.item].shadowed ? InterpretNote::shadowed : 0) |
                          (cold.window << InterpretNote::window_shift));

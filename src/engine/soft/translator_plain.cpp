@@ -318,9 +318,9 @@ bool Translator::translate_plain(const Item& item) {
     host = group_operand(item);
   } else {
     const bool write = memory->access == Access::Write || memory->access == Access::ReadWrite;
-    const usize retry = e_->size();
-    if (!address(insn, item.rip + insn.length)) return false;
-    check(write, bytes, item, retry);
+    const std::optional<HostMemory> checked = checked_operand(item, write, bytes);
+    if (!checked) return false;
+    host = *checked;
   }
   Gpr data = R14;
   if (guest != kNoRegister) {
