@@ -35,6 +35,7 @@ void MachineOptions::add_to(CLI::App& command) {
   command.add_option("--cpus", processors, "Number of processors, 1 to 32")
       ->type_name("COUNT")
       ->capture_default_str();
+  command.add_flag("--rng,!--no-rng", rng, "Give the guest a source of randomness, a virtio device (default)");
   command
       .add_option("--timeout", timeout,
                   "Stop the guest after this many seconds (fractions are fine); exit status 124")
@@ -58,6 +59,7 @@ Result<engine::Choice> engine_named(const std::string& name) {
 Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   vm::Config config;
   config.early = early;
+  config.devices.rng = rng;
   config.memory_bytes = TRY(host::parse_size(memory.c_str()));
   if (auto status = host::GuestRam::possible(config.memory_bytes); !status) return status.error();
   if (processors < 1 || processors > board::kMaxProcessors) {

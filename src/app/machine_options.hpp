@@ -17,6 +17,7 @@ struct MachineOptions {
   unsigned processors = 1;
   std::string log;
   std::string log_file;
+  bool rng = true;
   double timeout = 0;  // seconds; 0: none
   bool verbose = false;
 

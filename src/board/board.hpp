@@ -63,6 +63,11 @@ class Board final : private ProcessorHost {
   // The ACPI power button: the guest is asked to shut down.
   void press_power_button() { chipset_.press_power_button(); }
 
+  // PCI functions are attached before assemble(); this is where their interrupts go.
+  [[nodiscard]] irq::MessageSink& messages() { return bus_; }
+  // A processor's write to memory that is a device's doorbell, which is done then. Without the lock.
+  [[nodiscard]] bool ring(GuestPhysical address) { return chipset_.pci().ring(address); }
+
   // The parts, for tests and for whoever saves their state.
   [[nodiscard]] Chipset& chipset() { return chipset_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned i) { return port(i).local_apic(); }

@@ -47,6 +47,8 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
 Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(memory.add_mmio(GuestPhysical(kIoApicBase), kPageSize, ioapic_window_));
   TRY(memory.add_mmio(GuestPhysical(kEcamBase), kEcamBytes, pci_));
+  TRY(memory.add_mmio(GuestPhysical(kPciWindowBase), kEcamBase - kPciWindowBase, pci_.window()));
+  TRY(memory.add_mmio(GuestPhysical(kPciWindow2Base), kIoApicBase - kPciWindow2Base, pci_.window2()));
 
   TRY(ports.claim(kPortPicMaster, 2, pic_master_ports_));
   TRY(ports.claim(kPortPit, 4, pit_ports_));

@@ -43,7 +43,38 @@ PciHost::PciHost() {
 
 void PciHost::attach(unsigned device, unsigned function, PciFunction& target) {
   NACRE_CHECK(device < 32 && function < 8 && functions_[device << 3 | function] == nullptr);
+  NACRE_CHECK(attached_count_ < kMaxFunctions);
   functions_[device << 3 | function] = &target;
+  attached_[attached_count_++] = &target;
+}
+
+void PciHost::reset() {
+  address_ = 0;
+  u64 next = kPciWindowBase;
+  for (unsigned i = 0; i < attached_count_; ++i) attached_[i]->reset(next);
+  NACRE_CHECK(next <= kEcamBase);
+}
+
+bool PciHost::ring(GuestPhysical address) const {
+  if (address.value() < kPciWindowBase || address.value() >= kIoApicBase) return false;
+  for (unsigned i = 0; i < attached_count_; ++i) {
+    if (attached_[i]->ring(address)) return true;
+  }
+  return false;
+}
+
+u64 PciHost::Memory::read(u64 offset, unsigned size) {
+  u64 value = 0;
+  for (unsigned i = 0; i < host_.attached_count_; ++i) {
+    if (host_.attached_[i]->memory_read(GuestPhysical(base_ + offset), size, value)) return value;
+  }
+  return low_bytes_mask(size);
+}
+
+void PciHost::Memory::write(u64 offset, unsigned size, u64 value) {
+  for (unsigned i = 0; i < host_.attached_count_; ++i) {
+    if (host_.attached_[i]->memory_write(GuestPhysical(base_ + offset), size, value)) return;
+  }
 }
 
 u32 PciHost::read_data(u16 offset, unsigned size) {

@@ -37,6 +37,10 @@ class Vcpu {
   // take effect on the next run(); call state_changed() after making any.
   virtual cpu::State& state() = 0;
   virtual void state_changed() = 0;
+  // RAM in [address, address + bytes) was stored to by somebody who is no processor: what was translated
+  // from it is dropped. From 0 on ~0 bytes: all of memory. Only from the owning thread, while run() is not
+  // executing.
+  virtual void memory_changed(GuestPhysical address, u64 bytes) = 0;
 };
 
 }  // namespace nacre::engine

@@ -37,6 +37,8 @@ constexpr long kCommon[] = {
 };
 constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftruncate,
                                  SYS_fstat, SYS_newfstatat, SYS_lseek};
+constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwritev, SYS_fsync, SYS_fdatasync,
+                            SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
@@ -50,6 +52,9 @@ class Filter {
     load(offsetof(seccomp_data, nr));
     for (const long call : kCommon) allow(call);
     for (const long call : kNoExecute) allow_without_bits(call, 2, PROT_EXEC);
+    if (role == ThreadRole::Device) {
+      for (const long call : kDevice) allow(call);
+    }
     if (role == ThreadRole::InputOutput) {
       for (const long call : kInputOutput) allow(call);
       allow_with_values(SYS_ioctl, 1, kTerminalRequests);

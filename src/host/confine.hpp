@@ -11,6 +11,7 @@ namespace nacre::host {
 enum class ThreadRole : u8 {
   Processor,    // runs guest code: memory, timers, wake-ups, and writing to descriptors that are open
   InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
+  Device,       // processes virtio queues: reading, writing and flushing disk images that are open
 };
 
 // For the calling thread and what it starts. Does nothing under AddressSanitizer, whose runtime makes calls

@@ -140,6 +140,20 @@ bool AddressSpace::write(GuestPhysical address, const void* from, usize bytes) c
   return true;
 }
 
+bool AddressSpace::mark_written(GuestPhysical address, u64 bytes) const {
+  const Region* region = find(address);
+  if (region == nullptr || region->page_flags == nullptr || bytes == 0) return false;
+  const u64 offset = address - region->base;
+  mark_dirty(*region, offset, part_in(*region, address, bytes));
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);  // the stores before, the look at the flags after
+  u8 flags = 0;
+  const u64 last = (offset + part_in(*region, address, bytes) - 1) >> kPageShift;
+  for (u64 page = offset >> kPageShift; page <= last; ++page) {
+    flags |= __atomic_load_n(region->page_flags + page, __ATOMIC_RELAXED);
+  }
+  return (flags & PageFlag::code) != 0;
+}
+
 u64 AddressSpace::mmio_read(GuestPhysical address, unsigned size) const {
   const Region* region = find(address);
   if (in_one_window(region, address, size)) {

@@ -8,6 +8,7 @@
 #include "board/board.hpp"
 #include "host/kick_timer.hpp"
 #include "vm/board_lock.hpp"
+#include "vm/dma_tracker.hpp"
 #include "vm/gate.hpp"
 #include "vm/hosted_environment.hpp"
 #include "vm/trace.hpp"
@@ -16,12 +17,14 @@ namespace nacre::vm {
 
 // Lock order: the gate before `lock`. Nothing is taken while `lock` is held.
 struct Machine {
-  Machine(const board::Options& options, HostedEnvironment& host) : environment(host), board(options, host) {}
+  Machine(const board::Options& options, HostedEnvironment& host)
+      : environment(host), board(options, host), dma(host, options.processors) {}
 
   HostedEnvironment& environment;
   board::Board board;  // guarded by `lock`
   BoardLock lock;
   Gate gate;
+  DmaTracker dma;
 
   // What kicks a vCPU when a deadline that it keeps for the board passes (processor 0: the chipset's too),
   // and the earliest instant it has been promised (environment time). Guarded by `lock`; null until the

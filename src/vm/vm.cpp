@@ -49,6 +49,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early));
   std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
+  if (auto status = vm->devices_.create(config.devices); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
@@ -62,11 +63,13 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
       ram_(std::move(ram)),
       environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, clock.hz()), environment_),
+      devices_(machine_),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
 
 Vm::~Vm() {
   stop();
   for (auto& processor : processors_) join_thread(*processor);
+  devices_.stop();
 }
 
 Status Vm::make_processor(unsigned i, const Config& config) {
@@ -116,6 +119,7 @@ Status Vm::start() {
   for (auto& processor : processors_) {
     processor->thread = std::thread([this, &one = *processor] { run_processor(one); });
   }
+  devices_.start([this](const Error& error) { fail(error); });
   auto confined = host::confine(host::ThreadRole::InputOutput);
   started_.store(1);
   futex_wake(started_, 1 << 30);
@@ -162,6 +166,7 @@ void Vm::join_thread(Processor& processor) {
 
 Ending Vm::join() {
   for (auto& processor : processors_) join_thread(*processor);
+  devices_.stop();
   return {environment_.ended(), environment_.ending_code(), failure_};
 }
 
@@ -207,7 +212,9 @@ Status Vm::run_until_ended(Processor& processor) {
     if (link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
     apply_signals(processor);
     machine_.gate.enter(processor.number);
+    machine_.dma.enter(processor.number, *processor.vcpu);
     const engine::Exit exit = processor.vcpu->run();
+    machine_.dma.leave(processor.number);
     machine_.gate.leave(processor.number);
     if (exit.reason == engine::ExitReason::Halted) {
       sleep(processor);

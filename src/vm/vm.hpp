@@ -19,6 +19,7 @@
 #include "cpu/model.hpp"
 #include "engine/factory.hpp"
 #include "host/guest_ram.hpp"
+#include "vm/devices.hpp"
 #include "vm/machine.hpp"
 
 namespace nacre::vm {
@@ -30,6 +31,7 @@ struct Config {
   unsigned processors = 1;  // to board::kMaxProcessors
   unsigned serial_ports = 1;
   bool debug_exit = false;
+  DeviceConfig devices;
   u32 trace_topics = 0;
   int trace_file = 2;
   host::ClockPair early;  // read when the program started: the longer ago, the better the TSC is known
@@ -97,6 +99,7 @@ class Vm {
   host::GuestRam ram_;
   HostedEnvironment environment_;
   Machine machine_;
+  Devices devices_;
   Trace trace_;
   std::vector<std::unique_ptr<Processor>> processors_;
   bool ram_is_zero_ = true;  // until the first load()

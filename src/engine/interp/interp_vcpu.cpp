@@ -32,6 +32,7 @@ class InterpVcpu final : public Vcpu, private interp::StepListener {
   void kick() override { kicked_.store(true, std::memory_order_release); }
   cpu::State& state() override { return state_; }
   void state_changed() override { interpreter_.flush(); }
+  void memory_changed(GuestPhysical, u64) override {}  // every instruction is read anew
 
  private:
   void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) override {

@@ -65,7 +65,8 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
 
 void SoftVcpu::protect(const Tlb::CodePage& page) {
   if ((*page.flags & memory::PageFlag::code) != 0) return;
-  *page.flags |= memory::PageFlag::code;
+  // Before the code is read, as devices look after they have written (memory/address_space.hpp).
+  __atomic_fetch_or(page.flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
   tlb_.protect_code_page(page.host);
 }
 

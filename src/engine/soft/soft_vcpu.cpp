@@ -88,10 +88,19 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
   note(Help::CodeWrite, context_->state.rip);
   const GuestPhysical page = address.page();
   u8* flags = memory_.page_flags(page);
-  if (flags != nullptr) *flags = static_cast<u8>(*flags & ~memory::PageFlag::code);
+  if (flags != nullptr) __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_RELAXED);
   if (blocks_->invalidate_page(page.value())) {
     epoch_++;
     for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  }
+}
+
+void SoftVcpu::memory_changed(GuestPhysical address, u64 bytes) {
+  if (bytes == ~u64{0}) return forget_everything();
+  if (bytes == 0) return;
+  const u64 last = (address + (bytes - 1)).page().value();
+  for (u64 page = address.page().value(); page <= last; page += kPageSize) {
+    code_written(GuestPhysical(page), kPageSize);
   }
 }
 

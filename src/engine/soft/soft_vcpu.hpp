@@ -51,6 +51,7 @@ class SoftVcpu final : public engine::Vcpu,
   void kick() override;
   cpu::State& state() override { return context_->state; }
   void state_changed() override;
+  void memory_changed(GuestPhysical address, u64 bytes) override;
 
  private:
   // What translated code calls. The guest's vector state may be in host registers.

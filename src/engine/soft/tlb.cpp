@@ -63,7 +63,7 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   if (write) {
     u8* flags = memory_.page_flags(physical);
     if (flags == nullptr || (*flags & memory::PageFlag::code) != 0) return false;
-    *flags |= memory::PageFlag::dirty;
+    if ((*flags & memory::PageFlag::dirty) == 0) __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
   }
   const u64 page = linear & ~u64{kPageSize - 1};
   const usize index = tlb_index(linear);

@@ -1,0 +1,162 @@
+#include "device/pci/endpoint.hpp"
+
+#include <type_traits>
+
+#include "base/copy.hpp"
+
+namespace nacre::device::pci {
+namespace {
+
+static_assert(std::has_unique_object_representations_v<Endpoint::State>);
+
+constexpr u64 kNowhere = u64{1} << 63;  // beyond physical memory
+
+}  // namespace
+
+Endpoint::Endpoint(irq::MessageSink& sink, const Identity& identity, const Region& region, unsigned vectors)
+    : region_(region), msix_(sink, vectors), doorbells_(kNowhere) {
+  NACRE_CHECK(region.bytes >= kPageSize && (region.bytes & (region.bytes - 1)) == 0);
+  set_config(Offset::vendor, 2, identity.vendor);
+  set_config(Offset::device, 2, identity.device);
+  set_config(Offset::command, 2, 0, Command::kWritable);
+  set_config(Offset::status, 2, StatusBit::capabilities_list);
+  set_config(Offset::revision, 4, identity.class_code << 8 | identity.revision);
+  set_config(Offset::cache_line_size, 1, 0, 0xff);
+  set_config(Offset::bar, 4, kBar64, ~(region.bytes - 1));
+  set_config(Offset::bar + 4, 4, 0, ~u32{0});
+  set_config(Offset::subsystem_vendor, 2, identity.subsystem_vendor);
+  set_config(Offset::subsystem, 2, identity.subsystem);
+  set_config(Offset::interrupt_line, 1, 0, 0xff);  // software's to use; there is no pin
+
+  const u16 msix = add_capability(CapabilityId::msi_x, 12);
+  msix_control_ = static_cast<u16>(msix + 2);
+  set_config(msix_control_, 2, vectors - 1, MsiXControl::kWritable);
+  set_config(static_cast<u16>(msix + 4), 4, region.table);
+  set_config(static_cast<u16>(msix + 8), 4, region.pending);
+  const u16 express = add_capability(CapabilityId::express, kExpressBytes);
+  set_config(static_cast<u16>(express + 2), 2, kExpressIntegrated);
+  set_config(static_cast<u16>(express + 4), 4, kExpressRoleBasedErrors);
+  set_config(static_cast<u16>(express + 8), 2, 0, 0x78ff);  // device control: accepted, without effect
+}
+
+u16 Endpoint::add_capability(u8 id, u8 bytes) {
+  const u16 at = next_capability_;
+  NACRE_CHECK(at + bytes <= kConfigBytes);
+  set_config(last_link_, 1, at);
+  set_config(at, 1, id);
+  last_link_ = static_cast<u16>(at + 1);
+  next_capability_ = static_cast<u16>((at + bytes + 3) & ~3);
+  return at;
+}
+
+void Endpoint::set_config(u16 offset, unsigned size, u32 value, u32 writable) {
+  for (unsigned i = 0; i < size; ++i) {
+    config_[offset + i] = initial_[offset + i] = static_cast<u8>(value >> (8 * i));
+    writable_[offset + i] = static_cast<u8>(writable >> (8 * i));
+  }
+}
+
+u32 Endpoint::config(u16 offset, unsigned size) const {
+  u32 value = 0;
+  for (unsigned i = 0; i < size && offset + i < kConfigBytes; ++i) {
+    value |= u32{config_[offset + i]} << (8 * i);
+  }
+  return value;
+}
+
+// Behind the first 256 bytes there are no extended capabilities: zeros say so. PCI Express Base 4.0, 7.6.2.
+u32 Endpoint::config_read(u16 offset, unsigned size) {
+  return config(offset, size);
+}
+
+void Endpoint::config_write(u16 offset, unsigned size, u32 value) {
+  for (unsigned i = 0; i < size && offset + i < kConfigBytes; ++i) {
+    u8& byte = config_[offset + i];
+    const u8 writable = writable_[offset + i];
+    byte = static_cast<u8>((byte & ~writable) | (value >> (8 * i) & writable));
+  }
+  settings_changed();
+}
+
+u64 Endpoint::region_base() const {
+  const u64 low = config(Offset::bar, 4) & ~u32{0xf};
+  return u64{config(Offset::bar + 4, 4)} << 32 | low;
+}
+
+// What follows from the registers: where doorbells are found, and whether interrupts are open.
+void Endpoint::settings_changed() {
+  const bool decoding = Command(static_cast<u16>(config(Offset::command, 2)))[Command::memory];
+  const bool anywhere = decoding && region_.doorbell_bytes != 0;
+  doorbells_.store(anywhere ? region_base() + region_.doorbells : kNowhere, std::memory_order_relaxed);
+  const MsiXControl control(static_cast<u16>(config(msix_control_, 2)));
+  msix_.control(control[MsiXControl::enabled], control[MsiXControl::masked]);
+}
+
+bool Endpoint::decodes(GuestPhysical address, unsigned size, u64& offset) const {
+  if (!Command(static_cast<u16>(config(Offset::command, 2)))[Command::memory]) return false;
+  offset = address.value() - region_base();
+  return offset < region_.bytes && region_.bytes - offset >= size;
+}
+
+bool Endpoint::memory_read(GuestPhysical address, unsigned size, u64& value) {
+  u64 offset = 0;
+  if (!decodes(address, size, offset)) return false;
+  const u64 page = offset & ~(kPageSize - 1);
+  if (page == region_.table) {
+    value = msix_.read_table(offset - page, size);
+  } else if (page == region_.pending) {
+    value = msix_.read_pending(offset - page, size);
+  } else {
+    value = region_read(offset, size);
+  }
+  return true;
+}
+
+bool Endpoint::memory_write(GuestPhysical address, unsigned size, u64 value) {
+  u64 offset = 0;
+  if (!decodes(address, size, offset)) return false;
+  const u64 page = offset & ~(kPageSize - 1);
+  if (page == region_.table) {
+    msix_.write_table(offset - page, size, value);
+  } else if (page != region_.pending) {
+    region_write(offset, size, value);
+  }
+  return true;
+}
+
+bool Endpoint::ring(GuestPhysical address) {
+  const u64 offset = address.value() - doorbells_.load(std::memory_order_relaxed);
+  if (offset >= region_.doorbell_bytes) return false;
+  doorbell(static_cast<u32>(offset));
+  return true;
+}
+
+void Endpoint::reset(u64& next) {
+  copy_bytes(config_, initial_, sizeof config_);
+  next = (next + region_.bytes - 1) & ~u64{region_.bytes - 1};
+  const u32 low = static_cast<u32>(next) | kBar64;
+  for (unsigned i = 0; i < 4; ++i) config_[Offset::bar + i] = static_cast<u8>(low >> (8 * i));
+  for (unsigned i = 0; i < 4; ++i) config_[Offset::bar + 4 + i] = static_cast<u8>(next >> (32 + 8 * i));
+  next += region_.bytes;
+  msix_.reset();
+  settings_changed();
+  device_reset();
+}
+
+void Endpoint::save_to(State& state) const {
+  state.version = State::kVersion;
+  copy_bytes(state.config, config_, sizeof config_);
+  state.msix = msix_.state();
+}
+
+Status Endpoint::load_from(const State& state) {
+  if (state.version != State::kVersion) return Error("a PCI device's saved state has an unknown version");
+  TRY(msix_.load(state.msix));
+  for (u16 i = 0; i < kConfigBytes; ++i) {
+    config_[i] = static_cast<u8>((initial_[i] & ~writable_[i]) | (state.config[i] & writable_[i]));
+  }
+  settings_changed();
+  return {};
+}
+
+}  // namespace nacre::device::pci

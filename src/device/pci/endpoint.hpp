@@ -1,0 +1,86 @@
+// Endpoint: a function with a type 0 header, one 64-bit memory region (BAR 0), a list of capabilities, MSI-X, and no
+// interrupt pin: it interrupts by messages only. A device derives from it and answers for the region.
+//
+// The region has the MSI-X table and pending bits in it, and may have a doorbell area: writes there take no lock.
+// PCI Local Bus 3.0, chapter 6. Freestanding. Threads: as function.hpp says.
+#pragma once
+
+#include <atomic>
+
+#include "device/pci/function.hpp"
+#include "device/pci/msix.hpp"
+#include "device/pci/registers.hpp"
+
+namespace nacre::device::pci {
+
+class Endpoint : public Function {
+ public:
+  static constexpr u16 kConfigBytes = 256;
+  struct Identity {
+    u16 vendor = 0, device = 0, subsystem_vendor = 0, subsystem = 0;
+    u32 class_code = 0;  // 24 bits
+    u8 revision = 0;
+  };
+  // Parts of the region. `bytes` is a power of two of at least a page.
+  struct Region {
+    u32 bytes = 0;
+    u32 table = 0, pending = 0;               // offsets of the MSI-X structures, pages of their own
+    u32 doorbells = 0, doorbell_bytes = 0;  // 0 bytes: none
+  };
+  struct State {
+    static constexpr u32 kVersion = 1;
+    u32 version = kVersion;
+    u8 config[kConfigBytes] = {};
+    u8 spare[4] = {};
+    MsiX::State msix;
+    constexpr bool operator==(const State&) const = default;
+  };
+
+  Endpoint(irq::MessageSink& sink, const Identity& identity, const Region& region, unsigned vectors);
+  Endpoint(const Endpoint&) = delete;
+  Endpoint& operator=(const Endpoint&) = delete;
+
+  u32 config_read(u16 offset, unsigned size) override;
+  void config_write(u16 offset, unsigned size, u32 value) override;
+  bool memory_read(GuestPhysical address, unsigned size, u64& value) override;
+  bool memory_write(GuestPhysical address, unsigned size, u64 value) override;
+  bool ring(GuestPhysical address) override;
+  void reset(u64& next) override;
+
+  [[nodiscard]] u64 region_base() const;
+  [[nodiscard]] MsiX& msix() { return msix_; }
+
+ protected:
+  ~Endpoint() = default;
+
+  // The region but for the MSI-X parts. [offset, offset + size) lies in it.
+  virtual u64 region_read(u64 offset, unsigned size) = 0;
+  virtual void region_write(u64 offset, unsigned size, u64 value) = 0;
+  virtual void doorbell(u32 offset) { static_cast<void>(offset); }  // any thread
+  virtual void device_reset() {}
+
+  // Before the machine starts. Returns where the capability is; `bytes` counts its two header bytes.
+  u16 add_capability(u8 id, u8 bytes);
+  // Its contents: what a guest reads, and which bits of it a guest may write.
+  void set_config(u16 offset, unsigned size, u32 value, u32 writable = 0);
+  [[nodiscard]] u32 config(u16 offset, unsigned size) const;
+
+  void save_to(State& state) const;
+  Status load_from(const State& state);
+
+ private:
+  [[nodiscard]] bool decodes(GuestPhysical address, unsigned size, u64& offset) const;
+  void settings_changed();
+
+  const Region region_;
+  MsiX msix_;
+  u8 config_[kConfigBytes] = {};
+  u8 writable_[kConfigBytes] = {};
+  u8 initial_[kConfigBytes] = {};
+  u16 next_capability_ = Offset::first_capability;
+  u16 last_link_ = Offset::capabilities;
+  u16 msix_control_ = 0;  // offset of the control register
+  std::atomic<u64> doorbells_;  // where they are decoded now; kNowhere: not at all
+};
+
+}  // namespace nacre::device::pci

@@ -1,0 +1,50 @@
+// Devices: the virtio devices of a VM, their places on the PCI bus, their backends and their threads.
+// Threads: all functions are for the one that owns the VM.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "virtio/rng/device.hpp"
+#include "vm/virtio_slot.hpp"
+
+namespace nacre::vm {
+
+struct DeviceConfig {
+  bool rng = true;
+};
+
+class Devices {
+ public:
+  explicit Devices(Machine& machine) : machine_(machine) {}
+  Devices(const Devices&) = delete;
+  Devices& operator=(const Devices&) = delete;
+
+  // Makes the devices and puts them on the bus. Once, before the board is assembled.
+  Status create(const DeviceConfig& config);
+  // `failed` hears of a thread that could not be confined.
+  void start(const std::function<void(const Error&)>& failed);
+  // When no vCPU runs any more.
+  void stop();
+
+ private:
+  // From the kernel, not from the processor: it goes into the guest's pool.
+  class HostEntropy final : public virtio::rng::Entropy {
+   public:
+    void fill(u8* to, usize bytes) override;
+  };
+
+  DeviceThread& add_thread();
+  VirtioSlot& add_slot(DeviceThread& thread);
+  void place(VirtioSlot& slot, virtio::Device& device);
+
+  Machine& machine_;
+  HostEntropy entropy_;
+  std::vector<std::unique_ptr<VirtioSlot>> slots_;
+  std::unique_ptr<virtio::rng::Rng> rng_;
+  std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
+  std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
+};
+
+}  // namespace nacre::vm
