@@ -63,6 +63,17 @@ class [[nodiscard]] Task {
   Handle handle_;
 };
 
+// Waits for all of them; the first error. `tasks` is empty then.
+inline Task<int> all(std::vector<Task<int>>* tasks) {
+  int error = 0;
+  for (Task<int>& task : *tasks) {
+    const int failed = co_await task;
+    if (error == 0) error = failed;
+  }
+  tasks->clear();
+  co_return error;
+}
+
 // A coroutine nobody waits for; it frees itself at its end.
 struct Detached {
   struct promise_type {

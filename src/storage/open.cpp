@@ -1,0 +1,132 @@
+#include "storage/open.hpp"
+
+#include <algorithm>
+#include <vector>
+
+#include "host/error.hpp"
+#include "storage/qcow2/check.hpp"
+#include "storage/qcow2/qcow2.hpp"
+#include "storage/raw.hpp"
+
+namespace nacre::storage {
+namespace {
+
+constexpr usize kMostImages = 64;  // in a chain
+
+using Chain = std::vector<HostFile::Identity>;
+
+Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, const OpenOptions& options,
+                                        Chain& chain);
+
+Result<std::unique_ptr<Image>> open_backing(Loop& loop, const std::string& overlay,
+                                            const qcow2::Header& header, const OpenOptions& above,
+                                            Chain& chain) {
+  if (header.backing_name.empty()) return std::unique_ptr<Image>();
+  const std::string path = TRY(backing_path(overlay, header.backing_name));
+  OpenOptions options;
+  options.locking = above.locking;
+  options.cache_bytes = above.cache_bytes;
+  if (!header.backing_format.empty()) {
+    options.format = format_named(header.backing_format);
+    if (options.format == Format::Detect) {
+      return Error("The backing file ")
+          .append(path.c_str())
+          .append(" is in the format ")
+          .append(header.backing_format.c_str())
+          .append(", which Nacre does not know; convert it with qemu-img.");
+    }
+  }
+  return open_one(loop, path, options, chain);
+}
+
+Result<const qcow2::Snapshot*> find_snapshot(const qcow2::SnapshotList& list, const std::string& wanted,
+                                             const std::string& path) {
+  for (const qcow2::Snapshot& snapshot : list.snapshots) {
+    if (snapshot.name == wanted || snapshot.id == wanted) return &snapshot;
+  }
+  return Error("There is no snapshot ")
+      .append(wanted.c_str())
+      .append(" in ")
+      .append(path.c_str())
+      .append(".");
+}
+
+Result<std::unique_ptr<Image>> open_qcow2(Loop& loop, const std::string& path, std::unique_ptr<HostFile> file,
+                                          const OpenOptions& options, Chain& chain) {
+  qcow2::Header header = TRY(qcow2::read_header(*file, path));
+  if (header.is_dirty() && options.access == Access::ReadWrite) {
+    TRY(qcow2::repair_dirty(*file, header, path));
+    header = TRY(qcow2::read_header(*file, path));
+  }
+  qcow2::Options inner;
+  inner.access = options.access;
+  inner.cache_bytes = options.cache_bytes;
+  qcow2::SnapshotList snapshots;
+  if (!options.snapshot.empty()) {
+    if (options.access == Access::ReadWrite)
+      return Error{"A snapshot inside of an image is opened for reading only."};
+    snapshots = TRY(qcow2::read_snapshots(*file, header, path));
+    inner.snapshot = TRY(find_snapshot(snapshots, options.snapshot, path));
+  }
+  auto backing = TRY(open_backing(loop, path, header, options, chain));
+  auto image = TRY(qcow2::Qcow2::open(std::move(file), header, std::move(backing), inner, path));
+  return std::unique_ptr<Image>(std::move(image));
+}
+
+Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, const OpenOptions& options,
+                                        Chain& chain) {
+  if (chain.size() == kMostImages)
+    return Error("The chain of backing files reaches ")
+        .append(path.c_str())
+        .append(" and is longer than 64 images.");
+  // The loop of a chain that comes back to its start must not be taken for another process.
+  auto probe = TRY(HostFile::open(loop, path, Access::ReadOnly, Locking::Unlocked));
+  const HostFile::Identity identity = probe->identity();
+  if (std::find(chain.begin(), chain.end(), identity) != chain.end())
+    return Error("The backing files of an image come back to ")
+        .append(path.c_str())
+        .append(": it is its own backing file.");
+  chain.push_back(identity);
+  auto file = TRY(HostFile::open(loop, path, options.access, options.locking));
+  Format format = options.format;
+  if (format == Format::Detect) format = TRY(detect_format(*file, path));
+  if (format == Format::Qcow2) return open_qcow2(loop, path, std::move(file), options, chain);
+  if (!options.snapshot.empty())
+    return Error("The image ").append(path.c_str()).append(" is raw and has no snapshots.");
+  const auto said = options.format == Format::Raw ? Raw::Said::ByUser : Raw::Said::ByNobody;
+  return std::unique_ptr<Image>(std::make_unique<Raw>(std::move(file), options.access, said));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Image>> open_image(Loop& loop, const std::string& path, const OpenOptions& options) {
+  Chain chain;
+  return open_one(loop, path, options, chain);
+}
+
+Result<Format> detect_format(BlockFile& file, const std::string& path) {
+  u8 start[4] = {};
+  if (const int error = read_now(file, 0, start); error != 0)
+    return host::error_with_number(error, "Cannot read the image", path.c_str());
+  return qcow2::load_big<u32>(start) == qcow2::kMagic ? Format::Qcow2 : Format::Raw;
+}
+
+Result<std::string> backing_path(const std::string& overlay, const std::string& name) {
+  std::string path = name;
+  const usize slash = path.find('/'), colon = path.find(':');
+  if (path.starts_with("file:")) {
+    path = path.substr(5);
+    if (path.starts_with("//")) path = path.substr(2);
+  } else if (colon != std::string::npos && (slash == std::string::npos || colon < slash)) {
+    return Error("The image ")
+        .append(overlay.c_str())
+        .append(" has the backing file \"")
+        .append(name.c_str())
+        .append("\", which is not a file of this host; Nacre opens files only.");
+  }
+  if (path.starts_with('/')) return path;
+  const usize folder = overlay.rfind('/');
+  return folder == std::string::npos ? path : overlay.substr(0, folder + 1) + path;
+}
+
+}  // namespace nacre::storage

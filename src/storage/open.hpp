@@ -1,0 +1,29 @@
+// Opening images by name: which format, which backing images, which locks. Blocks; for starting machines and
+// tools.
+#pragma once
+
+#include "storage/image.hpp"
+#include "storage/qcow2/snapshots.hpp"
+
+namespace nacre::storage {
+
+struct OpenOptions {
+  Access access = Access::ReadOnly;
+  Locking locking = Locking::Locked;
+  Format format = Format::Detect;
+  std::string snapshot;        // id or name of an internal snapshot; read only
+  u64 cache_bytes = 8 * kMiB;  // of metadata, for each image of the chain
+};
+
+// With its backing images, which are opened for reading. An image that was left dirty is repaired first if it
+// is opened for writing. `loop` must outlive the image.
+Result<std::unique_ptr<Image>> open_image(Loop& loop, const std::string& path,
+                                          const OpenOptions& options = {});
+
+// What the file starts like: qcow2, or else raw.
+Result<Format> detect_format(BlockFile& file, const std::string& path);
+
+// The name of a backing file as seen from where its overlay is; an Error for what is no file ("nbd://…").
+Result<std::string> backing_path(const std::string& overlay, const std::string& name);
+
+}  // namespace nacre::storage
