@@ -4,6 +4,7 @@
 #include <CLI/CLI.hpp>
 
 #include "app/boot_command.hpp"
+#include "app/disk_command.hpp"
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
 #include "app/run_command.hpp"
@@ -40,6 +41,7 @@ int main(int argc, char** argv) {
   });
   nacre::app::RunCommand run(app);
   nacre::app::BootCommand boot(app);
+  nacre::app::DiskCommand disk(app);
   nacre::app::InfoCommand info(app);
   try {
     app.parse(argc, argv);
@@ -49,5 +51,6 @@ int main(int argc, char** argv) {
   }
   if (run.chosen()) return run.run(early);
   if (boot.chosen()) return boot.run(early);
+  if (disk.chosen()) return disk.run();
   return info.run(early);
 }

@@ -11,7 +11,7 @@ struct OpenOptions {
   Access access = Access::ReadOnly;
   Locking locking = Locking::Locked;
   Format format = Format::Detect;
-  std::string snapshot = {};        // id or name of an internal snapshot; read only
+  std::string snapshot = {};   // id or name of an internal snapshot; read only
   u64 cache_bytes = 8 * kMiB;  // of metadata, for each image of the chain
 };
 

@@ -23,14 +23,14 @@ class [[nodiscard]] Task {
  public:
   struct promise_type {
     T value{};
-    std::coroutine_handle<> waiter;
+    std::coroutine_handle<> awaiting;
 
     Task get_return_object() { return Task(Handle::from_promise(*this)); }
     std::suspend_never initial_suspend() noexcept { return {}; }
     struct Final {
       bool await_ready() noexcept { return false; }
       std::coroutine_handle<> await_suspend(std::coroutine_handle<promise_type> self) noexcept {
-        const auto waiter = self.promise().waiter;
+        const auto waiter = self.promise().awaiting;
         return waiter ? waiter : std::noop_coroutine();
       }
       void await_resume() noexcept {}
@@ -55,7 +55,7 @@ class [[nodiscard]] Task {
   T& result() { return handle_.promise().value; }
 
   bool await_ready() const noexcept { return handle_.done(); }
-  void await_suspend(std::coroutine_handle<> waiter) noexcept { handle_.promise().waiter = waiter; }
+  void await_suspend(std::coroutine_handle<> waiter) noexcept { handle_.promise().awaiting = waiter; }
   T await_resume() { return std::move(handle_.promise().value); }
 
  private:

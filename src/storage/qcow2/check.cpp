@@ -301,20 +301,22 @@ Result<CheckReport> check(BlockFile& file, const Header& header, const std::stri
   return checker.run();
 }
 
-Status repair_dirty(BlockFile& file, const Header& header, const std::string& path) {
-  const CheckReport report = TRY(check(file, header, path, Repair::Counts));
-  if (report.corruptions != report.corruptions_repaired) {
-    return Error("The qcow2 image ")
-        .append(path.c_str())
-        .append(" was not closed and cannot be mended; nacre disk check says what is wrong with it.");
-  }
+Status clear_marks(BlockFile& file, const Header& header, const std::string& path) {
   u8 bits[8];
-  store_big(bits, header.incompatible & ~Incompatible::dirty);
+  store_big(bits, header.incompatible & ~(Incompatible::dirty | Incompatible::corrupt));
   int error = flush_now(file);
   if (error == 0) error = write_now(file, Field::incompatible, bits);
   if (error == 0) error = flush_now(file);
   if (error != 0) return host::error_with_number(error, "Cannot repair", path.c_str());
   return {};
+}
+
+Status repair_dirty(BlockFile& file, const Header& header, const std::string& path) {
+  const CheckReport report = TRY(check(file, header, path, Repair::Counts));
+  if (report.corruptions == report.corruptions_repaired) return clear_marks(file, header, path);
+  return Error("The qcow2 image ")
+      .append(path.c_str())
+      .append(" was not closed and cannot be mended; nacre disk check says what is wrong with it.");
 }
 
 }  // namespace nacre::storage::qcow2

@@ -29,6 +29,9 @@ struct CheckReport {
 
 Result<CheckReport> check(BlockFile& file, const Header& header, const std::string& path, Repair repair);
 
+// Takes back that the image is dirty or corrupt.
+Status clear_marks(BlockFile& file, const Header& header, const std::string& path);
+
 // Mends the counts of an image that was not closed, and says so in its header.
 Status repair_dirty(BlockFile& file, const Header& header, const std::string& path);
 
