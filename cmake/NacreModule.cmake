@@ -1,7 +1,8 @@
 # nacre_module(NAME x [CORE] SOURCES a.cpp... [DEPENDS y z] [LIBRARIES fmt::fmt] [TESTS a_test.cpp...] [FUZZ b_fuzz.cpp...])
 #
 # Makes the static library nacre_x (headers are included as "x/header.hpp"), its unit tests in one
-# program nacre_x_test, and one libFuzzer program per FUZZ file. A CORE module is compiled a second
+# program nacre_x_test, and one program per FUZZ file: of libFuzzer under NACRE_FUZZ, else a test that runs some inputs
+# (base/testing/fuzz_main.cpp). A CORE module is compiled a second
 # time with the freestanding flags of the bare-metal build, so that a hosted include in it breaks
 # the build at once; and it never touches vector registers, because the `soft` engine calls it
 # while they hold the guest's values.
@@ -51,13 +52,28 @@ function(nacre_module)
     target_link_libraries(${target}_test PRIVATE ${target} ${test_depends} GTest::gtest_main GTest::gmock)
     gtest_discover_tests(${target}_test TEST_PREFIX ${M_NAME}. DISCOVERY_TIMEOUT 60)
   endif()
-  if(NACRE_FUZZ)
-    foreach(source ${M_FUZZ})
-      get_filename_component(fuzz ${source} NAME_WE)
+  foreach(source ${M_FUZZ})
+    get_filename_component(fuzz ${source} NAME_WE)
+    # A few small inputs that are worth starting from, in a folder beside it.
+    set(seeds ${CMAKE_CURRENT_SOURCE_DIR}/${source})
+    string(REGEX REPLACE "\\.cpp$" "_seeds" seeds ${seeds})
+    if(NOT EXISTS ${seeds})
+      set(seeds)
+    endif()
+    if(NACRE_FUZZ)
       add_executable(${fuzz} ${source})
-      target_compile_options(${fuzz} PRIVATE ${NACRE_WARNINGS} -fsanitize=fuzzer)
+      target_compile_options(${fuzz} PRIVATE -fsanitize=fuzzer)
       target_link_options(${fuzz} PRIVATE -fsanitize=fuzzer)
-      target_link_libraries(${fuzz} PRIVATE ${target} ${test_depends})
-    endforeach()
-  endif()
+      add_test(NAME fuzz.${fuzz} COMMAND ${CMAKE_SOURCE_DIR}/scripts/fuzz $<TARGET_FILE:${fuzz}> ${seeds})
+      set_tests_properties(fuzz.${fuzz} PROPERTIES TIMEOUT 7200)
+    elseif(NACRE_TESTS)
+      add_executable(${fuzz} ${source} ${CMAKE_SOURCE_DIR}/src/base/testing/fuzz_main.cpp)
+      add_test(NAME fuzz.${fuzz} COMMAND ${fuzz} ${seeds})
+      set_tests_properties(fuzz.${fuzz} PROPERTIES TIMEOUT 300)
+    else()
+      continue()
+    endif()
+    target_compile_options(${fuzz} PRIVATE ${NACRE_WARNINGS})
+    target_link_libraries(${fuzz} PRIVATE ${target} ${test_depends})
+  endforeach()
 endfunction()

@@ -3,6 +3,7 @@
 // executable stubs.
 #pragma once
 
+#include <cstdlib>
 #include <cstring>
 #include <deque>
 #include <initializer_list>
@@ -72,8 +73,12 @@ class Machine {
 
   // `vector`: a unit that can run instructions, for those who need one.
   explicit Machine(VectorUnit* vector = nullptr)
-      : ram_(kMemory), flags_(kMemory / kPageSize), vector_pages_(4 * kPageSize), model_(make_model()) {
-    NACRE_CHECK(memory_.add_ram(GuestPhysical(0), kMemory, ram_.data(), flags_.data()).ok());
+      : ram_(static_cast<u8*>(std::aligned_alloc(kPageSize, kMemory))),
+        flags_(kMemory / kPageSize),
+        vector_pages_(4 * kPageSize),
+        model_(make_model()) {
+    std::memset(ram_.get(), 0, kMemory);
+    NACRE_CHECK(memory_.add_ram(GuestPhysical(0), kMemory, ram_.get(), flags_.data()).ok());
     u8* page = reinterpret_cast<u8*>((reinterpret_cast<u64>(vector_pages_.data()) + 4095) & ~u64{4095});
     vector_ = std::make_unique<VectorUnit>(VectorPages{page, page, 4096, page + 4096}, model_.xsave());
     VectorUnit& unit = vector != nullptr ? *vector : *vector_;
@@ -197,7 +202,11 @@ class Machine {
     for (u64 page = 0; page < 512; ++page) set_pte(page << kPageShift, page << kPageShift | bits);
   }
 
-  std::vector<u8> ram_, flags_, vector_pages_;
+  struct Free {
+    void operator()(u8* memory) const { std::free(memory); }
+  };
+  std::unique_ptr<u8[], Free> ram_;  // page-aligned, and nothing behind it
+  std::vector<u8> flags_, vector_pages_;
   memory::AddressSpace memory_;
   cpu::Model model_;
   std::unique_ptr<VectorUnit> vector_;
