@@ -169,8 +169,9 @@ class Machine {
 
  private:
   static cpu::Model make_model() {
-    auto model = cpu::Model::create(cpu::NativeCpuid(), {});
-    return model.take();
+    // Asked once: CPUID takes long where a hypervisor answers it.
+    static const cpu::Model model = cpu::Model::create(cpu::NativeCpuid(), {}).take();
+    return model;
   }
 
   void write_gdt() {
