@@ -1,6 +1,6 @@
-// No guest can hurt an engine: whatever bytes it executes, in whatever mode, whenever it is kicked, run() comes back,
-// and nothing but the guest's memory is touched. The same input runs on every engine. A guest that goes on for ever is
-// kicked, a few times, and left then.
+// No guest can hurt an engine: whatever bytes it executes, in whatever mode, whenever it is kicked, run()
+// comes back, and nothing but the guest's memory is touched. The same input runs on every engine. A guest
+// that goes on for ever is kicked, a few times, and left then.
 #include <signal.h>
 #include <time.h>
 #include <unistd.h>
@@ -83,7 +83,8 @@ void run(Kind kind, const std::uint8_t* data, std::size_t size) {
   v.state_changed();
   for (int exits = 0; exits < kMostExits; ++exits) {
     // Soon, to come into the middle of things; then late, for the rest to run.
-    const ExitReason reason = host.alarm.run(v, exits < kMostExits - 1 ? 2000 << (2 * exits) : 1'000'000).reason;
+    const ExitReason reason =
+        host.alarm.run(v, exits < kMostExits - 1 ? 2000 << (2 * exits) : 1'000'000).reason;
     NACRE_CHECK(reason != ExitReason::Failed);
     if (reason == ExitReason::Shutdown) return;
     if (reason == ExitReason::Halted) {

@@ -1,5 +1,5 @@
-// What fuzz targets that execute guest code share: from the fuzzer's bytes to a machine in some mode, with some
-// registers, tables and code.
+// What fuzz targets that execute guest code share: from the fuzzer's bytes to a machine in some mode, with
+// some registers, tables and code.
 //
 // Of an input, byte 0 is the mode (choose_mode); when the next 58 are zero, registers are zero, RSP is
 // Machine::kStack, tables are whole, and the code begins at byte 59. The seeds are made so.
@@ -21,7 +21,7 @@ class Input {
   T take() {
     T value{};
     const usize bytes = std::min(sizeof value, left_);
-    std::memcpy(&value, data_, bytes);
+    if (bytes != 0) std::memcpy(&value, data_, bytes);
     data_ += bytes;
     left_ -= bytes;
     return value;
@@ -109,7 +109,8 @@ inline void choose_machine(Machine& m, Input& input) {
   choose_mode(m, input.take<u8>());
   make_gates(m);
   choose_state(m, input);
-  for (u64 at = Machine::kCode; input.left() > 0 && at < Machine::kStack; ++at) m.poke<u8>(at, input.take<u8>());
+  for (u64 at = Machine::kCode; input.left() > 0 && at < Machine::kStack; ++at)
+    m.poke<u8>(at, input.take<u8>());
 }
 
 }  // namespace nacre::interp

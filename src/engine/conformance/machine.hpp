@@ -1,5 +1,6 @@
-// A machine for small programs at CPL 0 that run to their HLT, and whose page tables, end of memory and interrupt table
-// they may know: Guest (guest.hpp) is for cases in user mode at the addresses that a Linux process has too. Tests only.
+// A machine for small programs at CPL 0 that run to their HLT, and whose page tables, end of memory and
+// interrupt table they may know: Guest (guest.hpp) is for cases in user mode at the addresses that a Linux
+// process has too. Tests only.
 #pragma once
 
 #include <cstring>
