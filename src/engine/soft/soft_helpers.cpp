@@ -53,7 +53,8 @@ HelperResult SoftVcpu::fill_write(Context* context, u64 linear, u64 note) {
 HelperResult SoftVcpu::interpret(Context* context, u64 note) {
   auto* self = static_cast<SoftVcpu*>(context->engine);
   self->note(Help::Interpret, context->state.rip);
-  const HelperResult result = self->interpret_here(note);
+  const HelperResult result =
+      (note & InterpretNote::string) != 0 ? self->string(note) : self->interpret_here(note);
   // The call's return address is the code behind the instruction: "past" it is where it points already.
   return self->finish_helper(result == HelperResult::Past ? HelperResult::Again : result);
 }

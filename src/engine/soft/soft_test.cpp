@@ -332,6 +332,66 @@ TEST_F(Soft, addresses_known_at_translation) {
   EXPECT_EQ(run_both(fixed_addresses)->vcpu->state().gpr[x86::R15], 14U);
 }
 
+// Copies and fills: over page boundaries, overlapping, elements that cross, backwards, onto code, into a fault.
+GUEST_CODE(strings, R"(
+  mov $0x100ff1, %edi
+  mov $0x0102030405060708, %rax
+  mov $700, %ecx
+  stc
+  rep stosq
+  adc %rcx, %rdx
+  lea 9f(%rip), %rsi
+  mov $0x104ffd, %edi
+  mov $8, %ecx
+  rep movsb
+  mov $0x100100, %esi
+  mov $0x100103, %edi
+  mov $5000, %ecx
+  rep movsb
+  mov $0x101ffe, %esi
+  mov $0x103001, %edi
+  mov $2000, %ecx
+  rep movsl
+  mov $33, %ecx
+  rep stosw
+  movsq
+  stosl
+  xor %ecx, %ecx
+  rep movsq
+  std
+  mov $77, %ecx
+  rep stosb
+  mov $20, %ecx
+  rep movsw
+  cld
+  lea 9f(%rip), %rdi
+  mov $3, %r8d
+1: call 9f
+  lea 9f(%rip), %rdi
+  movb $0x90, %al
+  mov %r8d, %ecx
+  rep stosb
+  dec %r8d
+  jnz 1b
+  mov $0xffff00, %edi
+  mov $0x108003, %esi
+  mov $1000, %ecx
+  rep movsb
+  hlt
+9: inc %r9
+  inc %r10
+  inc %r11
+  ret)")
+
+TEST_F(Soft, string_instructions) {
+  const auto machine = run_both(strings);
+  const cpu::State& s = machine->vcpu->state();
+  EXPECT_EQ(s.gpr[x86::R15], 14U);
+  EXPECT_EQ(s.cr2, 0x1000000U);
+  EXPECT_EQ(s.gpr[x86::RCX], 1000U - 0x100);
+  EXPECT_EQ(s.gpr[x86::RDI], 0x1000000U);
+}
+
 GUEST_CODE(pushed_flags, R"(
   mov $0x100000, %ebx
   stc

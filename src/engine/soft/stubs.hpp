@@ -26,7 +26,12 @@ struct InterpretNote {
   static constexpr u32 needs_vector = 1 << 8;  // it reads or writes vector or x87 state
   static constexpr u32 bounce = 1 << 9;        // of a fill: the operand may be put in Context::bounce
   static constexpr u32 shadowed = 1 << 10;     // behind STI: nothing may come before it
+  static constexpr u32 string = 1 << 11;       // MOVS or STOS of 64-bit addresses, DS or no source
   static constexpr unsigned window_shift = 16;  // of a fill: bytes accessed
+  // Of a string instruction: the element's size as a shift, whether it is MOVS, whether it is repeated.
+  static constexpr unsigned element_shift = 16;
+  static constexpr u32 moves = 1 << 18;
+  static constexpr u32 repeated = 1 << 19;
 };
 
 // What fill_group is told.

@@ -40,6 +40,17 @@ u64 shift_count_mask(const Instruction& insn) {
 
 }  // namespace
 
+// What a string instruction's helper is told besides; 0 for all others.
+static u32 string_note(const Instruction& insn) {
+  const bool moves = info_is(insn, Operation::Movs);
+  if (!moves && !info_is(insn, Operation::Stos)) return 0;
+  if (insn.address_size != 8 || insn.repne || (moves && (insn.segment == x86::FS || insn.segment == x86::GS))) return 0;
+  const unsigned bytes = (insn.opcode & 1) == 0 ? 1 : insn.operand_size;
+  const u32 shift = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
+  return InterpretNote::string | shift << InterpretNote::element_shift | (moves ? InterpretNote::moves : 0) |
+         (insn.rep ? InterpretNote::repeated : 0);
+}
+
 u32 interpret_note(const Instruction& insn) {
   if (insn.info == nullptr) return InterpretNote::needs_vector;
   switch (insn.info->kind) {
@@ -291,7 +302,8 @@ void Translator::interpret(const Item& item) {
   commit();
   addend_in_r15_ = kNone;
   set_rip(item.rip);
-  e_->mov_imm(x86::R14, interpret_note(item.insn));
+  const bool alone = item.insn.info != nullptr && !is_behind_sti(static_cast<u32>(&item - items_.data()));
+  e_->mov_imm(x86::R14, interpret_note(item.insn) | (alone ? string_note(item.insn) : 0));
   e_->call_to(stubs_.interpret);
   // The stub leaves by itself when the instruction did not simply go on behind itself.
   if (item.insn.info == nullptr || is_unconditional_end(item.insn)) {
