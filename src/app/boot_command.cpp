@@ -74,6 +74,19 @@ Result<SerialPlace> serial_place(const std::string& text) {
   return place;
 }
 
+// FILE[,readonly]. A comma in the name is part of it unless one of the known words follows the last.
+Result<vm::DiskConfig> parse_disk(const std::string& text) {
+  vm::DiskConfig disk;
+  constexpr std::string_view kReadOnly = ",readonly";
+  disk.path = text;
+  if (text.ends_with(kReadOnly)) {
+    disk.read_only = true;
+    disk.path.resize(text.size() - kReadOnly.size());
+  }
+  if (disk.path.empty()) return Error{"--disk wants a file, as in --disk disk.img or --disk disk.img,readonly."};
+  return disk;
+}
+
 int status_of(const Session::Outcome& outcome, const Console& console) {
   using Cause = Session::Cause;
   switch (outcome.cause) {
@@ -132,6 +145,12 @@ BootCommand::BootCommand(CLI::App& app)
       ->capture_default_str();
   command_->add_flag("--debug-exit", debug_exit_,
                      "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
+  command_
+      ->add_option("--disk", disks_,
+                   "Give the guest this raw disk image (/dev/vda and on); may be given again")
+      ->type_name("FILE[,readonly]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   machine_.add_to(*command_);
 }
 
@@ -161,6 +180,7 @@ Result<int> BootCommand::try_run(const host::ClockPair& early) {
   const auto signals = TRY(SignalEvents::create());
   vm::Config config = TRY(machine_.config(early));
   config.debug_exit = debug_exit_;
+  for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   auto place = TRY(serial_place(serial_));
   auto vm = TRY(vm::Vm::create(config));
   if (auto status = load(*vm, config); !status) return status.error();

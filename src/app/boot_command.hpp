@@ -21,6 +21,7 @@ class BootCommand {
 
   CLI::App* command_;
   MachineOptions machine_;
+  std::vector<std::string> disks_;
   std::string kernel_, initrd_, append_, serial_ = "stdio";
   std::vector<std::string> modules_;
   bool debug_exit_ = false;

@@ -4,11 +4,13 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <span>
 #include <vector>
@@ -38,7 +40,9 @@ constexpr long kCommon[] = {
 constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftruncate,
                                  SYS_fstat, SYS_newfstatat, SYS_lseek};
 constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwritev, SYS_fsync, SYS_fdatasync,
-                            SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll};
+                            SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll,
+                            SYS_preadv2,   SYS_pwritev2, SYS_io_uring_enter,
+                            SYS_set_robust_list, SYS_rseq};  // of a new thread
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
@@ -54,6 +58,10 @@ class Filter {
     for (const long call : kNoExecute) allow_without_bits(call, 2, PROT_EXEC);
     if (role == ThreadRole::Device) {
       for (const long call : kDevice) allow(call);
+      // Threads for file operations, where io_uring is forbidden; never a process. clone3's flags cannot be
+      // looked at: without it the library takes clone.
+      refuse(SYS_clone3, ENOSYS);
+      allow_with_bits(SYS_clone, 0, CLONE_THREAD);
     }
     if (role == ThreadRole::InputOutput) {
       for (const long call : kInputOutput) allow(call);
@@ -83,6 +91,10 @@ class Filter {
     add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 1);
     add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
   }
+  void refuse(long call, u32 error) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 1);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error);
+  }
   static constexpr usize argument(unsigned i) {
     return offsetof(seccomp_data, args) + 8 * usize{i};
   }  // its low half
@@ -92,6 +104,14 @@ class Filter {
     add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 4);
     load(argument(i));
     add(BPF_JMP | BPF_JSET | BPF_K, bits, 1, 0);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+    load(offsetof(seccomp_data, nr));
+  }
+  // Allowed when one of `bits` is set.
+  void allow_with_bits(long call, unsigned i, u32 bits) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, static_cast<u32>(call), 0, 4);
+    load(argument(i));
+    add(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1);
     add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     load(offsetof(seccomp_data, nr));
   }

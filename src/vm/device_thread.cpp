@@ -7,6 +7,23 @@
 
 namespace nacre::vm {
 
+Result<std::unique_ptr<DeviceThread>> DeviceThread::create() {
+  auto attention = TRY(Attention::create());
+  return std::unique_ptr<DeviceThread>(new DeviceThread(std::move(attention)));
+}
+
+DeviceThread::DeviceThread(Attention attention) : attention_(std::move(attention)) {
+  watch(attention_.descriptor());
+}
+
+void DeviceThread::start(const char* name, std::function<void(const Error&)> failed) {
+  thread_ = std::thread([this, name, failed = std::move(failed)] {
+    if (const Status status = prepare(name); !status) return failed(status.error());
+    serve();
+    for (const auto& action : last_) action();
+  });
+}
+
 Status DeviceThread::prepare(const char* name) {
   // Signals meant for the program are the I/O thread's.
   sigset_t all;
@@ -19,7 +36,8 @@ Status DeviceThread::prepare(const char* name) {
 
 void DeviceThread::serve() {
   while (!stopping_.load()) {
-    wake_.sleep(kForever);
+    if (poll(watched_.data(), watched_.size(), -1) < 0) continue;
+    if (watched_[0].revents != 0) attention_.clear();
     for (virtio::Device* device : devices_) device->run();
   }
 }
@@ -27,7 +45,7 @@ void DeviceThread::serve() {
 void DeviceThread::stop() {
   if (!thread_.joinable()) return;
   stopping_.store(true);
-  wake_.wake();
+  raise();
   thread_.join();
 }
 

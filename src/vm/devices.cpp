@@ -3,6 +3,11 @@
 #include <sys/random.h>
 
 namespace nacre::vm {
+namespace {
+
+constexpr usize kMostDisks = 16;
+
+}  // namespace
 
 void Devices::HostEntropy::fill(u8* to, usize bytes) {
   while (bytes != 0) {
@@ -13,9 +18,9 @@ void Devices::HostEntropy::fill(u8* to, usize bytes) {
   }
 }
 
-DeviceThread& Devices::add_thread() {
-  threads_.push_back(std::make_unique<DeviceThread>());
-  return *threads_.back();
+Result<DeviceThread*> Devices::add_thread() {
+  threads_.push_back(TRY(DeviceThread::create()));
+  return threads_.back().get();
 }
 
 VirtioSlot& Devices::add_slot(DeviceThread& thread) {
@@ -31,16 +36,32 @@ void Devices::place(VirtioSlot& slot, virtio::Device& device) {
 
 Status Devices::create(const DeviceConfig& config) {
   const auto& memory = machine_.board.memory();
-  DeviceThread* common = nullptr;  // of the devices that never wait
-  const auto quick = [&]() -> DeviceThread& {
-    if (common == nullptr) common = &add_thread();
-    return *common;
-  };
+  if (config.disks.size() > kMostDisks) {
+    return Error("A guest can have at most ").append_number(kMostDisks).append(" disks.");
+  }
   if (config.rng) {
-    VirtioSlot& slot = add_slot(quick());
+    VirtioSlot& slot = add_slot(*TRY(add_thread()));
     rng_ = std::make_unique<virtio::rng::Rng>(memory, slot.ports(), entropy_);
     place(slot, *rng_);
   }
+  for (const DiskConfig& disk : config.disks) TRY(add_disk(disk));
+  return {};
+}
+
+Status Devices::add_disk(const DiskConfig& config) {
+  auto disk = TRY(StorageDisk::open(config));
+  DeviceThread& thread = *TRY(add_thread());
+  VirtioSlot& slot = add_slot(thread);
+  virtio::blk::BlkOptions options = {.bytes = disk->size(), .read_only = config.read_only};
+  // What `ls /dev/disk/by-id` shows: disk0, disk1 …
+  const std::string serial = "disk" + std::to_string(disks_.size());
+  serial.copy(options.serial, sizeof options.serial);
+  auto device = std::make_unique<virtio::blk::Blk>(machine_.board.memory(), slot.ports(), *disk, options);
+  disk->connect(*device);
+  thread.watch(disk->event_fd());
+  thread.at_end([&closed = *disk] { closed.close(); });
+  place(slot, *device);
+  disks_.push_back({std::move(disk), std::move(device)});
   return {};
 }
 

@@ -7,12 +7,14 @@
 #include <vector>
 
 #include "virtio/rng/device.hpp"
+#include "vm/disk.hpp"
 #include "vm/virtio_slot.hpp"
 
 namespace nacre::vm {
 
 struct DeviceConfig {
   bool rng = true;
+  std::vector<DiskConfig> disks;
 };
 
 class Devices {
@@ -35,7 +37,14 @@ class Devices {
     void fill(u8* to, usize bytes) override;
   };
 
-  DeviceThread& add_thread();
+  // A disk has a thread of its own: one that waits for its host file holds up no other.
+  struct DiskDevice {
+    std::unique_ptr<StorageDisk> disk;
+    std::unique_ptr<virtio::blk::Blk> device;
+  };
+
+  Result<DeviceThread*> add_thread();
+  Status add_disk(const DiskConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
 
@@ -43,6 +52,7 @@ class Devices {
   HostEntropy entropy_;
   std::vector<std::unique_ptr<VirtioSlot>> slots_;
   std::unique_ptr<virtio::rng::Rng> rng_;
+  std::vector<DiskDevice> disks_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
 };
