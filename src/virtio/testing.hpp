@@ -210,6 +210,11 @@ class Driver {
     Ring& ring = queues_[queue];
     guest_.store<u16>(ring.place.driver + SplitRing::used_event(ring.place.size), static_cast<u16>(ring.used + ahead));
   }
+  Guest& guest() { return guest_; }
+  // Descriptors that are free in the ring.
+  [[nodiscard]] usize room(unsigned queue) {
+    return packed() ? usize{queues_[queue].free} : queues_[queue].free_slots.size();
+  }
   QueuePlace& place(unsigned queue) { return queues_[queue].place; }
   u64 put(const void* bytes, usize count) {
     const u64 at = allocate(count);
