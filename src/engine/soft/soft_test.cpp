@@ -392,6 +392,45 @@ TEST_F(Soft, string_instructions) {
   EXPECT_EQ(s.gpr[x86::RDI], 0x1000000U);
 }
 
+// The program and one page of data are global; a page of data, one of code and the stack's are not, and become others.
+GUEST_CODE(address_space_switch, R"(
+  orq $0x100, 0x200080
+  orq $0x100, 0x200810
+  mov %cr4, %rax
+  or $0x80, %rax
+  mov %rax, %cr4
+  movl $0xc3c0ff48, 0x21000
+  movl $0xc3c8ff48, 0x31000
+  movq $1000, 0x301000
+  mov $0x21000, %ebx
+  mov $0x101010, %esp
+  mov $6, %ecx
+1: mov 0x102000, %rdx
+  add $7, %rdx
+  mov %rdx, 0x102000
+  call *%rbx
+  mov 0x101000, %rsi
+  add %rcx, %rsi
+  mov %rsi, 0x101000
+  pushq %rsi
+  pop %rdi
+  cmp $4, %ecx
+  jne 2f
+  movq $0x31003, 0x200108
+  movq $0x301003, 0x200808
+  mov %cr3, %r8
+  mov %r8, %cr3
+2: dec %ecx
+  jnz 1b
+  mov $0x80000, %esp
+  hlt)")
+
+TEST_F(Soft, an_address_space_switch_drops_what_is_not_global) {
+  const auto machine = run_both(address_space_switch);
+  EXPECT_EQ(machine->get64(0x301000), 1000U + 3 + 2 + 1);
+  EXPECT_EQ(machine->get64(0x102000), 42U);
+}
+
 GUEST_CODE(pushed_flags, R"(
   mov $0x100000, %ebx
   stc

@@ -35,6 +35,7 @@ Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserve
     clear_stack(static_cast<View>(v));
     // Never grows afterwards: growing would use vector registers, which may hold the guest's values.
     filled_[v].reserve(kManyFilled);
+    non_global_[v].reserve(kManyFilled);
     jumps_[v].reserve(kJumpCacheEntries);
   }
 }
@@ -79,7 +80,11 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   }
   entry.read_tag = page;
   if (write) entry.write_tag = page;
-  if (!walked.value().global) has_non_global_[static_cast<usize>(view)] = true;
+  if (walked.value().global) {
+    has_global_[static_cast<usize>(view)] = true;
+  } else if (auto& list = non_global_[static_cast<usize>(view)]; list.size() < kManyFilled) {
+    list.push_back(static_cast<u32>(index));
+  }
   note_page_size(view, walked.value().page_bytes);
   return true;
 }
@@ -125,7 +130,7 @@ void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
   entry = code;
   if (target < jumps_low_[v]) jumps_low_[v] = target;
   if (target > jumps_high_[v]) jumps_high_[v] = target;
-  if (!global) has_non_global_[v] = true;
+  (global ? has_global_ : has_non_global_jumps_)[v] = true;
 }
 
 void Tlb::forget_jumps(View view) {
@@ -146,7 +151,9 @@ void Tlb::clear_view(View view) {
   filled_[v].clear();
   clear_stack(view);
   forget_jumps(view);
-  has_non_global_[v] = false;
+  non_global_[v].clear();
+  has_global_[v] = false;
+  has_non_global_jumps_[v] = false;
   for (CodePage& page : code_pages_[view == View::User ? 0 : 1]) page.linear = 1;
 }
 
@@ -155,9 +162,19 @@ void Tlb::flush_all() {
 }
 
 void Tlb::flush_non_global() {
-  // User pages are hardly ever global, and kernel pages hardly ever not.
+  // User pages are hardly ever global, and kernel pages hardly ever not. But a kernel without SMAP sees both in
+  // one view.
   for (unsigned v = 0; v < kViews; v++) {
-    if (has_non_global_[v]) clear_view(static_cast<View>(v));
+    const View view = static_cast<View>(v);
+    if (!has_global_[v] || non_global_[v].size() == kManyFilled) {
+      clear_view(view);
+      continue;
+    }
+    if (!non_global_[v].empty()) clear_stack(view);
+    for (const u32 index : non_global_[v]) clear_entry(view, index);
+    non_global_[v].clear();
+    if (has_non_global_jumps_[v]) forget_jumps(view);
+    has_non_global_jumps_[v] = false;
   }
   for (auto& pages : code_pages_) {
     for (CodePage& page : pages) {

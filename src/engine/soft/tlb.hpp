@@ -62,7 +62,10 @@ class Tlb {
   std::vector<u32> filled_[kViews];
   std::vector<u16> jumps_[kViews];
   u64 jumps_low_[kViews] = {~u64{0}, ~u64{0}, ~u64{0}}, jumps_high_[kViews] = {};  // where they lead
-  bool has_non_global_[kViews] = {};
+  // What an address-space switch takes away: entries by their index (all, when the list is full), and jumps.
+  std::vector<u32> non_global_[kViews];
+  bool has_global_[kViews] = {};  // entries or jumps
+  bool has_non_global_jumps_[kViews] = {};
   u64 largest_page_[kViews] = {kPageSize, kPageSize, kPageSize};  // ever seen, in bytes
   CodePage code_pages_[2][kCodePages];  // user, kernel
 };
