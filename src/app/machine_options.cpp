@@ -37,12 +37,18 @@ void MachineOptions::add_to(CLI::App& command) {
       ->capture_default_str();
   command.add_flag("--rng,!--no-rng", rng, "Give the guest a source of randomness, a virtio device (default)");
   command
+      .add_option("--direct", direct,
+                  "Whether the soft engine may run computing programs of the guest as themselves, in a process of "
+                  "their own: auto or off (or always, which is slow and for tests)")
+      ->type_name("MODE")
+      ->capture_default_str();
+  command
       .add_option("--timeout", timeout,
                   "Stop the guest after this many seconds (fractions are fine); exit status 124")
       ->type_name("SECONDS");
   command
       .add_option("--log", log,
-                  "Trace to stderr: any of exec, event, port, mmio, msr, unknown, last, all, with commas "
+                  "Trace to stderr: any of exec, event, port, mmio, msr, unknown, direct, last, all, with commas "
                   "between (exec and last: interp only)")
       ->type_name("TOPICS");
   command.add_option("--log-file", log_file, "Trace to this file instead of stderr")->type_name("FILE");
@@ -79,6 +85,10 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
         .append(cpu.c_str())
         .append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
   }
+  if (direct != "auto" && direct != "off" && direct != "always") return Error{"--direct takes auto, off or always."};
+  config.direct = direct == "off"    ? engine::DirectMode::Off
+                  : direct == "auto" ? engine::DirectMode::Auto
+                                     : engine::DirectMode::Always;
   if (!std::isfinite(timeout) || timeout < 0 || timeout > 1e9)
     return Error{"--timeout wants seconds, as 30 or 0.5."};
   if (!log.empty()) {
@@ -88,7 +98,7 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
           .append(log.c_str())
           .append(
               "\" is not what --log takes: exec, event, port, mmio, msr, unknown, "
-              "last or all, with commas between.");
+              "direct, last or all, with commas between.");
     }
   }
   if (!log_file.empty()) {

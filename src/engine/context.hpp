@@ -29,6 +29,10 @@ class Tracer {
   ~Tracer() = default;
 };
 
+// Whether the soft engine runs guest user code in a process of its own (engine/direct). Auto: when it computes for long.
+// Always: whenever that is possible at all, however short; slow, for tests.
+enum class DirectMode : u8 { Off, Auto, Always };
+
 struct EngineContext {
   memory::AddressSpace& memory;
   // Calls take the board's lock, but for tsc(), random() and interrupt_pending(), the latter being one
@@ -40,6 +44,8 @@ struct EngineContext {
   // While it reads false, platform.interrupt_pending() would too. Null: not offered.
   const std::atomic<bool>* interrupt_hint = nullptr;
   bool native_tsc = false;  // platform.tsc() is the host's RDTSC
+  DirectMode direct = DirectMode::Off;
+  u64 tsc_hz = 0;           // of the host's TSC; 0: not known
   int ram_file = -1;        // the memfd behind RAM, for engines that map it a second time
 };
 

@@ -25,6 +25,9 @@ class Vcpu {
  public:
   virtual ~Vcpu() = default;
 
+  // On the owning thread, before it is confined (host/confine.hpp) and before the first run(): what an engine must ask
+  // of the host there. What it cannot have it does without; the answer, if not empty, says what and why. Optional.
+  virtual Status enter_thread() { return {}; }
   // Runs until something outside the processor is needed. Only from the owning thread. Delivers
   // pending NMIs and external interrupts by itself when the guest can take them: it asks
   // Platform::interrupt_pending() when run() starts and whenever the guest opens an interrupt window.

@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -33,7 +34,7 @@ constexpr long kCommon[] = {
     SYS_read,          SYS_write,        SYS_close,         SYS_futex,           SYS_munmap,
     SYS_madvise,       SYS_brk,          SYS_mremap,        SYS_rt_sigreturn,    SYS_rt_sigprocmask,
     SYS_rt_sigaction,  SYS_sigaltstack,  SYS_tgkill,        SYS_gettid,          SYS_getpid,
-    SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,
+    SYS_wait4,             SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,
     SYS_gettimeofday,  SYS_getrandom,    SYS_sched_yield,   SYS_restart_syscall, SYS_exit,
     SYS_exit_group,
 };
@@ -45,6 +46,9 @@ constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwri
                             SYS_set_robust_list, SYS_rseq};  // of a new thread
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
+// ptrace: on what is traced already (the stub of engine/direct), and neither its memory nor another process.
+constexpr u32 kStubRequests[] = {PTRACE_CONT,       PTRACE_GETREGS,   PTRACE_SETREGS,
+                                 PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET};
 constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
 
 class Filter {
@@ -63,6 +67,7 @@ class Filter {
       refuse(SYS_clone3, ENOSYS);
       allow_with_bits(SYS_clone, 0, CLONE_THREAD);
     }
+    if (role == ThreadRole::Processor) allow_with_values(SYS_ptrace, 0, kStubRequests);
     if (role == ThreadRole::InputOutput) {
       for (const long call : kInputOutput) allow(call);
       allow_with_values(SYS_ioctl, 1, kTerminalRequests);

@@ -17,7 +17,7 @@ constexpr Word kWords[] = {
     {"exec", TraceTopic::exec},        {"event", TraceTopic::event},     {"int", TraceTopic::event},
     {"port", TraceTopic::port},        {"io", TraceTopic::port},         {"mmio", TraceTopic::mmio},
     {"msr", TraceTopic::msr},          {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
-    {"all", ~TraceTopic::last & 0x7f},
+    {"direct", TraceTopic::direct},    {"all", ~TraceTopic::last & 0xff},
 };
 
 u32 topic_of(const char* text, usize length) {
@@ -150,6 +150,13 @@ void Trace::mmio(bool write, GuestPhysical address, unsigned size, u64 value) {
       .text(write ? " <- " : " -> ")
       .hex(value)
       .write_to(file_);
+}
+
+void Trace::direct(const char* why_not) {
+  if (!wants(TraceTopic::direct)) return;
+  Line line;
+  line.text("direct: programs are translated, not run as themselves: ").text(why_not);
+  line.write_to(file_);
 }
 
 void Trace::msr(bool write, u32 number, u64 value, bool known) {

@@ -17,6 +17,7 @@ struct TraceTopic {
   static constexpr u32 msr = 1 << 4;
   static constexpr u32 unknown = 1 << 5;  // unknown MSRs and instructions; at most kUnknownLines
   static constexpr u32 last = 1 << 6;     // the last instructions, when the life ends badly (interp)
+  static constexpr u32 direct = 1 << 7;   // why programs are not run as themselves
 };
 
 // "exec,event,port" as a mask. 0 for an unknown word.
@@ -38,6 +39,7 @@ class Trace final : public engine::Tracer {
 
   void port(bool write, u16 number, unsigned size, u32 value);
   void mmio(bool write, GuestPhysical address, unsigned size, u64 value);
+  void direct(const char* why_not);
   void msr(bool write, u32 number, u64 value, bool known);
 
   // Registers, and the last instructions if they were kept.

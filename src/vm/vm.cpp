@@ -22,6 +22,13 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   return options;
 }
 
+// Programs run as themselves see the host's processor, so it must be what the guest was promised. With several vCPUs, what
+// one flushes would have to reach the others' stubs: not yet.
+engine::DirectMode direct_mode(const Config& config) {
+  const bool possible = config.cpu_level == cpu::Level::Host && config.processors == 1;
+  return possible ? config.direct : engine::DirectMode::Off;
+}
+
 // A timer or another thread wants the vCPU out of guest code. Engines whose code must be looked at to be
 // stopped have a handler of their own inside this one.
 class KickHandler final : public host::FaultHandler {
@@ -91,6 +98,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
           trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
       .interrupt_hint = &environment_.processor(i).interrupt_hint,
       .native_tsc = true,
+      .direct = direct_mode(config),
+      .tsc_hz = clock_.hz(),
       .ram_file = ram_.file(),
   };
   auto vcpu = engine::make_vcpu(config.engine, context);
@@ -201,6 +210,7 @@ Status Vm::run_until_ended(Processor& processor) {
     BoardGuard board(machine_);
     machine_.timers[processor.number].timer = &timer;
   }
+  if (auto without = processor.vcpu->enter_thread(); !without) trace_.direct(without.error().message());
   if (auto status = host::confine(host::ThreadRole::Processor); !status) return status.error();
   while (started_.load() == 0) futex_wait(started_, 0);
   ProcessorLink& link = environment_.processor(processor.number);

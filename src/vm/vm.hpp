@@ -29,6 +29,7 @@ struct Config {
   engine::Kind engine = engine::Kind::Interp;
   cpu::Level cpu_level = cpu::Level::Host;
   unsigned processors = 1;  // to board::kMaxProcessors
+  engine::DirectMode direct = engine::DirectMode::Off;
   unsigned serial_ports = 1;
   bool debug_exit = false;
   DeviceConfig devices;

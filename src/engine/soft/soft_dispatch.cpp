@@ -67,6 +67,7 @@ void SoftVcpu::protect(const Tlb::CodePage& page) {
   if ((*page.flags & memory::PageFlag::code) != 0) return;
   // Before the code is read, as devices look after they have written (memory/address_space.hpp).
   __atomic_fetch_or(page.flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+  if (direct_) direct_->mappings().forget_physical(page.physical);
   tlb_.protect_code_page(page.host);
 }
 
@@ -141,8 +142,13 @@ engine::Exit SoftVcpu::run() {
   const host::FaultScope own_scope(*this);
   State& state = context_->state;
   for (;;) {
+    if (direct_lost_) {
+      return {engine::ExitReason::Failed, Error("The process that ran the guest's programs has died (was it killed, or is "
+                                                "the host out of memory?).")};
+    }
     if (kicked_.exchange(false)) {
       context_->exit_request = 0;
+      if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
       return come_back(engine::ExitReason::Kicked);
     }
     context_->exit_request = 0;
@@ -158,6 +164,7 @@ engine::Exit SoftVcpu::run() {
           return come_back(engine::ExitReason::Shutdown);
       }
     }
+    if (direct_ && direct_->wanted(state) && run_directly()) continue;
     u32 mode = mode_now();
     bool global = false;
     Block* block = block_at(state.rip, mode, global);

@@ -29,6 +29,7 @@ HelperResult SoftVcpu::finish_helper(HelperResult result) {
 bool SoftVcpu::go_on() {
   const State& state = context_->state;
   if (state.activity != Activity::Running || state.interrupt_shadow || event_due() || !translatable()) return false;
+  if (direct_ && direct_->wanted(state)) return false;
   const u32 mode = mode_now();
   bool global = false;
   const Block* block = block_at(state.rip, mode, global);

@@ -47,6 +47,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   if (!code_.holds(pc)) {
     if (!kick_signal && !stepping) return false;
     context_->exit_request = 1;
+    if (kick_signal && direct_) direct_->interrupt();
     registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
     return true;
   }

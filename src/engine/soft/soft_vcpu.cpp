@@ -40,6 +40,7 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   u32 low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   vector_mask_ = kVectorComponents & low;
+  set_up_direct(engine);
 }
 
 void SoftVcpu::put_away_vector() {
@@ -66,18 +67,21 @@ void SoftVcpu::take_back_vector() {
 void SoftVcpu::flush_all() {
   note(Help::Flush, context_->state.rip);
   epoch_++;
+  if (direct_) direct_->flushed();
   tlb_.flush_all();
   blocks_->suspend_links(true);
 }
 void SoftVcpu::flush_non_global() {
   note(Help::Flush, context_->state.rip);
   epoch_++;
+  if (direct_) direct_->flushed();
   tlb_.flush_non_global();
   blocks_->suspend_links(false);
 }
 void SoftVcpu::flush_page(GuestLinear address) {
   note(Help::Flush, context_->state.rip);
   epoch_++;
+  if (direct_) direct_->mappings().forget_page(address.value());
   const u64 bytes = tlb_.flush_page(address.value());
   blocks_->suspend_links_to(address.value(), bytes);
 }
@@ -89,6 +93,7 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
   const GuestPhysical page = address.page();
   u8* flags = memory_.page_flags(page);
   if (flags != nullptr) __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_RELAXED);
+  if (direct_) direct_->mappings().forget_physical(page.value());
   if (blocks_->invalidate_page(page.value())) {
     epoch_++;
     for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));

@@ -3,6 +3,7 @@
 //   soft_vcpu.cpp      how it is made, vector state, what other processors and page tables change
 //   soft_dispatch.cpp  run(): from block to block
 //   soft_helpers.cpp   what translated code calls
+//   soft_direct.cpp    user code that runs as itself
 //   soft_signals.cpp   kicks and host faults
 //
 // Compiled without vector registers: they hold the guest's values meanwhile. docs/soft-engine.md.
@@ -15,6 +16,7 @@
 #include <optional>
 
 #include "cpu/model.hpp"
+#include "engine/direct/direct.hpp"
 #include "engine/hosted_vector_unit.hpp"
 #include "engine/soft/block_store.hpp"
 #include "engine/soft/record.hpp"
@@ -37,6 +39,7 @@ using ContextPointer = std::unique_ptr<Context, ContextDeleter>;
 class SoftVcpu final : public engine::Vcpu,
                        private cpu::TranslationObserver,
                        private cpu::Platform,
+                       private direct::CodeGuard,
                        private host::FaultHandler {
  public:
   SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
@@ -47,6 +50,7 @@ class SoftVcpu final : public engine::Vcpu,
   SoftVcpu(const SoftVcpu&) = delete;
   SoftVcpu& operator=(const SoftVcpu&) = delete;
 
+  Status enter_thread() override;
   engine::Exit run() override;
   void kick() override;
   cpu::State& state() override { return context_->state; }
@@ -133,6 +137,12 @@ class SoftVcpu final : public engine::Vcpu,
   bool stop_at(ucontext_t* context, u64 rip, u64 stub);
   void stop_in_stub(ucontext_t* context, usize offset);
 
+  // direct::CodeGuard
+  void page_holds_code(const u8* host_page) override { tlb_.protect_code_page(host_page); }
+  void set_up_direct(const engine::EngineContext& engine);
+  bool run_directly();
+  void interpret_page();
+
   // The dispatcher.
   bool translatable() const;
   u32 mode_now() const;
@@ -164,6 +174,7 @@ class SoftVcpu final : public engine::Vcpu,
   Entries entries_;
   Tlb tlb_;
   std::optional<BlockStore> blocks_;
+  std::optional<direct::Direct> direct_;
   Translator translator_;
   const bool native_tsc_;
   const u32 tscp_;  // Mode::tscp when the model has RDTSCP
@@ -171,6 +182,7 @@ class SoftVcpu final : public engine::Vcpu,
   bool vector_live_ = false;  // the guest's vector state is in host registers
   u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
   u64 epoch_ = 0;             // grows whenever blocks or mappings went away
+  bool direct_lost_ = false;  // with the guest's registers
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
