@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 
 #include "host/mapping.hpp"
@@ -41,6 +42,13 @@ TEST_P(ConfineDeathTest, NewExecutableMemoryEndsTheProcess) {
       mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   };
   EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call");
+}
+
+TEST_P(ConfineDeathTest, TracingAProcessEndsTheProcess) {
+  const auto act = [] {
+    if (confine(GetParam()).ok()) ptrace(PTRACE_ATTACH, 1, nullptr, nullptr);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call 0x0*65 is not one");
 }
 
 TEST_P(ConfineDeathTest, WhatAGuestNeedsGoesOn) {

@@ -184,7 +184,8 @@ bool Mappings::may_run(u64 linear, u64 physical, bool writable, Source& source) 
   const auto known = code_.find(physical);
   const bool marked = (*flags & PageFlag::code) != 0;
   if (!marked) {
-    *flags = static_cast<u8>(*flags | PageFlag::code);
+    // Before the code is read, as devices look after they have written (memory/address_space.hpp).
+    __atomic_fetch_or(flags, PageFlag::code, __ATOMIC_SEQ_CST);
     guard_.page_holds_code(host);
     forget_code(physical);
   }
@@ -207,7 +208,7 @@ Mappings::Source Mappings::source(u64 linear, const cpu::Translation& page, Acce
   } else if (!page.writable || (*flags & PageFlag::code) != 0) {
     source.protection = PROT_READ;
   } else {
-    *flags = static_cast<u8>(*flags | PageFlag::dirty);
+    __atomic_fetch_or(flags, PageFlag::dirty, __ATOMIC_RELAXED);
     source.protection = PROT_READ | PROT_WRITE;
   }
   return source;

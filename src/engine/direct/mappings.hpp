@@ -37,6 +37,7 @@ class Mappings {
 
   // These only take note, without allocating: they are called while vector registers are the guest's.
   void forget_all() { all_ = true; }
+  void forget_all_code() { all_ = all_code_ = true; }
   void forget_page(u64 linear);
   void forget_physical(u64 page);
   [[nodiscard]] bool all_forgotten() const { return all_; }

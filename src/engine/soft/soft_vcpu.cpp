@@ -101,7 +101,10 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
 }
 
 void SoftVcpu::memory_changed(GuestPhysical address, u64 bytes) {
-  if (bytes == ~u64{0}) return forget_everything();
+  if (bytes == ~u64{0}) {
+    if (direct_) direct_->mappings().forget_all_code();
+    return forget_everything();
+  }
   if (bytes == 0) return;
   const u64 last = (address + (bytes - 1)).page().value();
   for (u64 page = address.page().value(); page <= last; page += kPageSize) {
