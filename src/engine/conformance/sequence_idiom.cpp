@@ -94,7 +94,12 @@ bool Sequence::make_idiom(Random& random, Piece& piece) const {
       constexpr u8 kOpcodes[][2] = {{0xf3, 0xa4}, {0xf3, 0xaa}, {0xf3, 0xac}, {0xf2, 0xae}, {0xf3, 0xa6}};
       const auto& opcode = kOpcodes[random.below(5)];
       put({0x51, 0x56, 0x57, 0xb9}), put_number(random.below(40), 4);
-      put({0x48, 0x8d, 0x7b, displacement, opcode[0], opcode[1], 0x5f, 0x5e, 0x59});
+      // To the middle of a page, or about where it comes from, which is near an edge. Bytes or words of eight.
+      put({0x48, 0x8d, static_cast<u8>(random.percent(50) ? 0x7b : 0x7e), displacement});
+      if (random.percent(80)) put({opcode[0]});
+      const bool wide = random.percent(40);
+      if (wide) put({0x48});
+      put({static_cast<u8>(opcode[1] | (wide ? 1 : 0)), 0x5f, 0x5e, 0x59});
       break;
     }
     case 16:  // rdtsc; xor eax, eax; xor edx, edx
