@@ -365,7 +365,7 @@ void virtio_sequence(nacre::testing::ByteSource bytes, Make make, More more) {
         guest.store<u64>(at, bytes.take<u8>() % 8 == 0 ? bytes.take<u64>() : bytes.take<u32>() % Guest::kRam);
         guest.store<u32>(at + 8, bytes.take<u8>() % 8 == 0 ? bytes.take<u32>() : bytes.take<u16>() % 2048);
         guest.store<u16>(at + 12, bytes.take<u8>() & 0x87);
-        guest.store<u16>(at + 14, bytes.take<u8>() % place.size | (bytes.take<u8>() & 0x80) << 8);
+        guest.store<u16>(at + 14, static_cast<u16>(bytes.take<u8>() % place.size | (bytes.take<u8>() & 0x80) << 8));
         const u16 available = guest.load<u16>(place.driver + 2);
         guest.store<u16>(place.driver + 4 + 2 * u64(available % place.size), slot);
         guest.store<u16>(place.driver + 2, static_cast<u16>(available + 1));

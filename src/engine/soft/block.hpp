@@ -65,6 +65,7 @@ struct BlockExit {
   u32 stub = 0;          // code offset
   bool is_cell = false;  // target on another page: goes through a link cell
   Lead lead = Lead::Block;
+  u8 listed = 0;  // bit 0, 1: it is in that list of live cells
 };
 
 struct Block {

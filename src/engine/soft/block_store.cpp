@@ -167,22 +167,32 @@ void BlockStore::link(ExitIndex number, Block& to, bool global) {
     to.incoming = number;
   }
   patch_site(e, to.code);
-  if (e.is_cell) live_cells_[global ? 1 : 0].push_back(number);
+  const u8 listed = global ? 2 : 1;
+  // Once: a target that is dropped and made again leaves the cell on its list.
+  if (e.is_cell && (e.listed & listed) == 0) {
+    e.listed = static_cast<u8>(e.listed | listed);
+    live_cells_[global ? 1 : 0].push_back(number);
+  }
 }
 
 void BlockStore::suspend_links(bool global_too) {
   for (unsigned kind = 0; kind < (global_too ? 2U : 1U); kind++) {
-    for (const ExitIndex number : live_cells_[kind]) patch_site(exits_[number], exits_[number].stub);
+    for (const ExitIndex number : live_cells_[kind]) {
+      patch_site(exits_[number], exits_[number].stub);
+      exits_[number].listed = static_cast<u8>(exits_[number].listed & ~(1u << kind));
+    }
     live_cells_[kind].clear();
   }
 }
 
 void BlockStore::suspend_links_to(u64 address, u64 bytes) {
-  for (auto& list : live_cells_) {
+  for (unsigned kind = 0; kind < 2; kind++) {
+    auto& list = live_cells_[kind];
     usize kept = 0;
     for (const ExitIndex number : list) {
       if (((exits_[number].target ^ address) & ~(bytes - 1)) == 0) {
         patch_site(exits_[number], exits_[number].stub);
+        exits_[number].listed = static_cast<u8>(exits_[number].listed & ~(1u << kind));
       } else {
         list[kept++] = number;
       }

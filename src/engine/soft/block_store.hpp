@@ -54,6 +54,7 @@ class BlockStore {
   void clear();
 
   [[nodiscard]] u64 code_address(const Block& block) const { return code_.executable(block.code); }
+  [[nodiscard]] usize live_cells() const { return live_cells_[0].size() + live_cells_[1].size(); }
   [[nodiscard]] usize block_count() const { return blocks_.size(); }
   [[nodiscard]] usize code_bytes() const { return used_; }
   [[nodiscard]] u64 translated() const { return translated_; }
