@@ -10,5 +10,5 @@ fail() { printf 'FAILED: %s\n' "$1"; exit 1; }
 boot() {
   local kernel=$cache/vmlinuz-$3 initrd=$guests/$4
   [[ -r $kernel && -r $initrd ]] || fail "there is no $kernel or no $4: './test release' makes them."
-  timeout "${limit:-1200}" "$1" boot --engine "$2" --memory 512M --kernel "$kernel" --initrd "$initrd" --append "$5" "${@:6}" </dev/null
+  timeout "${limit:-1200}" "$1" boot --engine "$2" --memory 512M --kernel "$kernel" --initrd "$initrd" --append "panic=-1 $5" "${@:6}" </dev/null
 }

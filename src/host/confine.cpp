@@ -16,15 +16,8 @@
 #include <span>
 #include <vector>
 
+#include "base/sanitizer.hpp"
 #include "host/error.hpp"
-
-#if defined(__SANITIZE_ADDRESS__)
-#define NACRE_SANITIZED 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define NACRE_SANITIZED 1
-#endif
-#endif
 
 namespace nacre::host {
 namespace {
@@ -136,7 +129,7 @@ class Filter {
 }  // namespace
 
 Status confine([[maybe_unused]] ThreadRole role) {
-#ifdef NACRE_SANITIZED
+#ifdef NACRE_ADDRESS_SANITIZER
   return {};
 #else
   return Filter(role).install();

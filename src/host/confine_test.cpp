@@ -6,13 +6,14 @@
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 
+#include "base/sanitizer.hpp"
 #include "host/mapping.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::host {
 namespace {
 
-#ifndef __SANITIZE_ADDRESS__  // confine() does nothing there
+#ifndef NACRE_ADDRESS_SANITIZER  // confine() does nothing there
 
 class ConfineDeathTest : public testing::TestWithParam<ThreadRole> {
  protected:

@@ -71,8 +71,8 @@ void SoftVcpu::protect(const Tlb::CodePage& page) {
   tlb_.protect_code_page(page.host);
 }
 
-// The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first page needs no
-// protection here: this is found through a block on it, and by what it holds.
+// The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first
+// page needs no protection here: this is found through a block on it, and by what it holds.
 Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
   const View view = static_cast<View>(mode & Mode::view_mask);
   const u64 boundary = (linear | (kPageSize - 1)) + 1;
@@ -126,6 +126,7 @@ void SoftVcpu::enter(u64 code, u32 mode) {
   context_->enter_target = code;
   take_back_vector();
   entries_.enter(context_.get());
+  left_translated_code();
 }
 
 engine::Exit SoftVcpu::come_back(engine::ExitReason reason) {

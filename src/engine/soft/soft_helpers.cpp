@@ -53,6 +53,7 @@ HelperResult SoftVcpu::fill_write(Context* context, u64 linear, u64 note) {
 }
 HelperResult SoftVcpu::interpret(Context* context, u64 note) {
   auto* self = static_cast<SoftVcpu*>(context->engine);
+  self->left_translated_code();
   self->note(Help::Interpret, context->state.rip);
   const HelperResult result =
       (note & InterpretNote::string) != 0 ? self->string(note) : self->interpret_here(note);
@@ -65,6 +66,7 @@ HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
 }
 
 HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
+  left_translated_code();
   const u64 epoch = epoch_;
   const u64 bytes = note >> InterpretNote::window_shift;
   const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
@@ -85,8 +87,7 @@ HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
 
 // Where the TLB says that the byte is, after making an entry if need be; null when it may not have one.
 u8* SoftVcpu::host_of(View view, u64 linear, bool write) {
-  const TlbEntry& entry =
-      context_->tlb[static_cast<usize>(view)][(linear >> kPageShift) & (kTlbEntries - 1)];
+  const TlbEntry& entry = context_->tlb[static_cast<usize>(view)][(linear >> kPageShift) & (kTlbEntries - 1)];
   const bool known = (write ? entry.write_tag : entry.read_tag) == (linear & ~u64{kPageSize - 1});
   if (!known && !tlb_.fill(view, linear, write)) return nullptr;
   return reinterpret_cast<u8*>(entry.host_page + (linear & (kPageSize - 1)));
@@ -113,9 +114,10 @@ bool SoftVcpu::bounce(u64 linear, u64 bytes, bool write) {
 }
 
 // A shared check failed. The page may just not be in the TLB; else the window crosses a page, or only a
-// part of the group may be accessed, and the block's twin does this run. A block whose group is denied time and
-// again is made anew without groups.
+// part of the group may be accessed, and the block's twin does this run. A block whose group is denied time
+// and again is made anew without groups.
 HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
+  left_translated_code();
   constexpr unsigned kPatience = 16;
   const u64 window = note >> GroupNote::window_shift;
   const bool write = (note & GroupNote::write) != 0;

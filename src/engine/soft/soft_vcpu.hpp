@@ -1,4 +1,5 @@
-// SoftVcpu: the translator's virtual processor. What runs translated code, what that calls, and what interrupts it.
+// SoftVcpu: the translator's virtual processor. What runs translated code, what that calls, and what
+// interrupts it.
 //
 //   soft_vcpu.cpp      how it is made, vector state, what other processors and page tables change
 //   soft_dispatch.cpp  run(): from block to block
@@ -15,6 +16,7 @@
 #include <memory>
 #include <optional>
 
+#include "base/sanitizer.hpp"
 #include "cpu/model.hpp"
 #include "engine/direct/direct.hpp"
 #include "engine/hosted_vector_unit.hpp"
@@ -156,6 +158,10 @@ class SoftVcpu final : public engine::Vcpu,
   engine::Exit come_back(engine::ExitReason reason);
   void forget_everything();
 
+  // First thing when translated code comes to C++.
+  void left_translated_code() {
+    if constexpr (kAddressSanitizer) put_away_vector();
+  }
   void put_away_vector();
   void take_back_vector();
   void note(Help help, u64 rip) {
