@@ -1,5 +1,7 @@
 #include "virtio/blk/device.hpp"
 
+#include "virtio/registers.hpp"
+
 namespace nacre::virtio::blk {
 namespace {
 
@@ -12,15 +14,6 @@ u64 features_of(const BlkOptions& options) {
   u64 features = F::seg_max | F::blk_size | F::flush | F::topology;
   features |= options.read_only ? F::read_only : F::discard | F::write_zeroes;
   return options.queues > 1 ? features | F::multi_queue : features;
-}
-
-// Some of a structure's bytes, as a register of 1 to 8 bytes; zeros behind its end.
-u64 bytes_of(const void* structure, usize length, u64 offset, unsigned size) {
-  u64 value = 0;
-  for (unsigned i = 0; i < size && offset + i < length; ++i) {
-    value |= u64{static_cast<const u8*>(structure)[offset + i]} << (8 * i);
-  }
-  return value;
 }
 
 }  // namespace
@@ -46,7 +39,7 @@ Blk::Blk(const memory::AddressSpace& space, const Ports& ports, Disk& disk, cons
 }
 
 u64 Blk::config_read(u64 offset, unsigned size) {
-  return bytes_of(&config_, sizeof config_, offset, size);
+  return config_bytes(&config_, sizeof config_, offset, size);
 }
 
 void Blk::resized(u64 bytes) {
