@@ -36,6 +36,8 @@ void MachineOptions::add_to(CLI::App& command) {
       ->type_name("COUNT")
       ->capture_default_str();
   command.add_flag("--rng,!--no-rng", rng, "Give the guest a source of randomness, a virtio device (default)");
+  command.add_flag("--balloon,!--no-balloon", balloon,
+                   "Take back memory that the guest has freed, by a virtio device (default)");
   command
       .add_option("--direct", direct,
                   "Whether the soft engine may run computing programs of the guest as themselves, in a process of "
@@ -66,6 +68,7 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   vm::Config config;
   config.early = early;
   config.devices.rng = rng;
+  config.devices.balloon = balloon;
   config.memory_bytes = TRY(host::parse_size(memory.c_str()));
   if (auto status = host::GuestRam::possible(config.memory_bytes); !status) return status.error();
   if (processors < 1 || processors > board::kMaxProcessors) {

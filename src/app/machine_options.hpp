@@ -19,6 +19,7 @@ struct MachineOptions {
   std::string log;
   std::string log_file;
   bool rng = true;
+  bool balloon = true;
   double timeout = 0;  // seconds; 0: none
   bool verbose = false;
 

@@ -1,5 +1,6 @@
 #include "vm/devices.hpp"
 
+#include <sys/mman.h>
 #include <sys/random.h>
 
 namespace nacre::vm {
@@ -16,6 +17,11 @@ void Devices::HostEntropy::fill(u8* to, usize bytes) {
     to += got;
     bytes -= static_cast<usize>(got);
   }
+}
+
+void Devices::HostBallast::release(u64, u8* host, u64 bytes) {
+  // Where it is refused, the pages stay: the guest has lost nothing.
+  static_cast<void>(madvise(host, bytes, MADV_REMOVE));
 }
 
 Result<DeviceThread*> Devices::add_thread() {
@@ -39,8 +45,15 @@ Status Devices::create(const DeviceConfig& config) {
   if (config.disks.size() > kMostDisks) {
     return Error("A guest can have at most ").append_number(kMostDisks).append(" disks.");
   }
+  DeviceThread* quick = nullptr;  // of the devices that never wait
+  if (config.rng || config.balloon) quick = TRY(add_thread());
+  if (config.balloon) {
+    VirtioSlot& slot = add_slot(*quick);
+    balloon_ = std::make_unique<virtio::balloon::Balloon>(memory, slot.ports(), ballast_);
+    place(slot, *balloon_);
+  }
   if (config.rng) {
-    VirtioSlot& slot = add_slot(*TRY(add_thread()));
+    VirtioSlot& slot = add_slot(*quick);
     rng_ = std::make_unique<virtio::rng::Rng>(memory, slot.ports(), entropy_);
     place(slot, *rng_);
   }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "virtio/balloon/device.hpp"
 #include "virtio/rng/device.hpp"
 #include "vm/disk.hpp"
 #include "vm/virtio_slot.hpp"
@@ -14,6 +15,7 @@ namespace nacre::vm {
 
 struct DeviceConfig {
   bool rng = true;
+  bool balloon = true;
   std::vector<DiskConfig> disks;
 };
 
@@ -37,6 +39,11 @@ class Devices {
     void fill(u8* to, usize bytes) override;
   };
 
+  // Pages of the memory file are given back to the host; the next touch finds zeros.
+  class HostBallast final : public virtio::balloon::Ballast {
+   public:
+    void release(u64 guest, u8* host, u64 bytes) override;
+  };
   // A disk has a thread of its own: one that waits for its host file holds up no other.
   struct DiskDevice {
     std::unique_ptr<StorageDisk> disk;
@@ -50,8 +57,10 @@ class Devices {
 
   Machine& machine_;
   HostEntropy entropy_;
+  HostBallast ballast_;
   std::vector<std::unique_ptr<VirtioSlot>> slots_;
   std::unique_ptr<virtio::rng::Rng> rng_;
+  std::unique_ptr<virtio::balloon::Balloon> balloon_;
   std::vector<DiskDevice> disks_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
