@@ -2,6 +2,7 @@
 // that record what is written or fail when asked.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <string>
 
@@ -58,11 +59,13 @@ class HostFile final : public BlockFile {
   HostFile(Loop& loop, host::UniqueFd file) : loop_(loop), file_(std::move(file)) {}
   Status adopt(const std::string& path, Access access, Locking locking);
   bool read_cached(Request& request) const;
+  bool write_cached(Request& request);
 
   Loop& loop_;
   host::UniqueFd file_;
   u64 size_ = 0;
   bool is_regular_ = true;
+  std::chrono::steady_clock::time_point patient_until_;  // no writing at once before this
   Identity identity_ = {};
 };
 

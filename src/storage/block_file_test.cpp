@@ -1,7 +1,9 @@
 // Host files under both loops, locks, raw images.
 #include <gtest/gtest.h>
 
+#include <fcntl.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <random>
@@ -67,7 +69,8 @@ TEST_P(EachLoop, a_released_range_leaves_the_disk) {
 
 // More at once than the ring or the threads hold; none is lost, each sees its own bytes.
 TEST_P(EachLoop, many_operations_at_once) {
-  const auto file = HostFile::create(*loop, folder.path("image")).take();
+  const int file = ::open(folder.path("image").c_str(), O_RDWR | O_CREAT, 0600);
+  ASSERT_GE(file, 0);
   constexpr usize kMany = 1000;
   std::vector<u32> values(kMany * 1024);
   for (usize i = 0; i < values.size(); ++i) values[i] = static_cast<u32>(i);
@@ -75,10 +78,7 @@ TEST_P(EachLoop, many_operations_at_once) {
   std::vector<iovec> pieces(kMany);
   for (const Request::Kind kind : {Request::Kind::Write, Request::Kind::Read}) {
     int complete = 0;
-    if (kind == Request::Kind::Read) {
-      EXPECT_EQ(flush_now(*file), 0);
-      values.assign(values.size(), 0);
-    }
+    if (kind == Request::Kind::Read) values.assign(values.size(), 0);
     for (usize i = 0; i < kMany; ++i) {
       pieces[i] = {values.data() + i * 1024, 4096};
       requests[i].count = &complete;
@@ -86,11 +86,12 @@ TEST_P(EachLoop, many_operations_at_once) {
       requests[i].offset = (kMany - 1 - i) * 4096;
       requests[i].length = 4096;
       requests[i].buffers = {&pieces[i], 1};
-      if (file->submit(requests[i])) ++complete;
+      loop->start(file, requests[i]);
     }
     while (complete < static_cast<int>(kMany)) loop->wait();
     for (const Counted& request : requests) EXPECT_EQ(request.error, 0);
   }
+  ::close(file);
   for (usize i = 0; i < values.size(); ++i) ASSERT_EQ(values[i], i);
 }
 

@@ -14,6 +14,13 @@
 #include "storage/image_lock.hpp"
 
 namespace nacre::storage {
+namespace {
+
+constexpr u64 kMostAtOnce = 64 * kKiB;
+constexpr std::chrono::microseconds kSlow(500);
+constexpr std::chrono::milliseconds kPatience(100);
+
+}  // namespace
 
 Result<std::unique_ptr<HostFile>> HostFile::open(Loop& loop, const std::string& path, Access access,
                                                  Locking locking) {
@@ -61,6 +68,19 @@ bool HostFile::read_cached(Request& request) const {
   return got >= 0 && static_cast<u64>(got) == request.length;
 }
 
+// A small write to the page cache takes less than handing it to anybody. But it may block, while the host
+// writes back or looks for room; so the time is taken, and after a slow one the loop has all writes for a
+// while.
+bool HostFile::write_cached(Request& request) {
+  if (request.length > kMostAtOnce) return false;
+  const auto began = std::chrono::steady_clock::now();
+  if (began < patient_until_) return false;
+  request.error = perform(file_.number(), request);
+  const auto ended = std::chrono::steady_clock::now();
+  if (ended - began > kSlow) patient_until_ = ended + kPatience;
+  return true;
+}
+
 bool HostFile::submit(Request& request) {
   request.error = 0;
   if (request.length == 0 && request.kind != Request::Kind::Flush) return true;
@@ -74,6 +94,7 @@ bool HostFile::submit(Request& request) {
       break;
     case Request::Kind::Write:
       size_ = std::max(size_, request.offset + request.length);
+      if (write_cached(request)) return true;
       break;
     case Request::Kind::Flush:
       break;

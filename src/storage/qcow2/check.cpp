@@ -1,6 +1,7 @@
 #include "storage/qcow2/check.hpp"
 
 #include <algorithm>
+#include <unordered_set>
 
 #include "host/error.hpp"
 #include "host/mapping.hpp"
@@ -149,6 +150,7 @@ Status Checker::walk_l2(u64 offset, Walk walk) {
 
 Status Checker::walk_l1(u64 offset, u64 entries, Walk walk) {
   auto table = TRY(read_table(file_, offset, entries, "Cannot read an L1 table of", path_));
+  std::unordered_set<u64> walked;
   for (u64 i = 0; i < entries; ++i) {
     const u64 entry = table[i];
     const u64 l2 = entry & kOffsetMask;
@@ -169,7 +171,14 @@ Status Checker::walk_l1(u64 offset, u64 entries, Walk walk) {
       store_big(bytes, right);
       TRY(write_back(offset + i * 8, bytes));
     }
-    if (l2 >> geometry_.cluster_bits < clusters_) TRY(walk_l2(l2, walk));
+    if (l2 >> geometry_.cluster_bits >= clusters_) continue;
+    if (walked.insert(l2).second) {
+      TRY(walk_l2(l2, walk));
+    } else if (walk != Walk::CompareFlags) {
+      ++report_.corruptions;
+      ++damage_;
+      find("An L2 table is used for two parts of a disk", l2);
+    }
   }
   return {};
 }

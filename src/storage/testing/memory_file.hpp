@@ -3,8 +3,6 @@
 // told.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cerrno>
 #include <map>
@@ -73,10 +71,7 @@ class MemoryFile final : public BlockFile {
     return false;
   }
   void wait() override {
-    if (waiting_.empty()) {
-      ADD_FAILURE() << "waits for nothing";
-      std::abort();
-    }
+    NACRE_CHECK(!waiting_.empty());  // nothing would ever come
     const usize chosen = random_() % waiting_.size();
     const Waiting next = waiting_[chosen];
     waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(chosen));
