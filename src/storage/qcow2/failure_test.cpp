@@ -140,6 +140,22 @@ TEST(Qcow2, damage_found_while_running_marks_the_image) {
   }
 }
 
+// Found by qcow2_image_fuzz: an L1 entry that says "mine" of nothing was looked up for ever.
+TEST(Qcow2, an_l1_entry_without_a_table_is_damage) {
+  const State state = new_qcow2(image_of(kMiB, 16));
+  MemoryFile file(state);
+  const Header header = read_header(file, "memory").take();
+  for (const u64 entry : {kCopied, u64{1} << 60, (u64{5} << 16 | 512)}) {
+    store_big(&state->content[header.l1_offset], entry);
+    store_big(&state->content[Field::incompatible], u64{0});
+    const auto image = open_qcow2(state).take();
+    std::vector<u8> bytes(512);
+    EXPECT_EQ(read_now(*image, 0, bytes), EIO);
+    EXPECT_EQ(write_now(*image, 0, bytes), EIO);
+    EXPECT_EQ(do_now(*image, Request::Kind::WriteZeroes, 0, kMiB), EIO);
+  }
+}
+
 TEST(Qcow2, check_gives_lost_space_back) {
   const State state = new_qcow2(image_of(kMiB));
   {

@@ -53,7 +53,8 @@ std::optional<Qcow2::Run> Qcow2::find(u64 offset, u64 length) {
     run.length = std::min(length, span - (offset & (span - 1)));
     return run;
   }
-  if ((table & kL1Reserved) != 0 || !geometry_.is_aligned(table & kOffsetMask)) {
+  if ((table & kL1Reserved) != 0 || (table & kOffsetMask) == 0 ||
+      !geometry_.is_aligned(table & kOffsetMask)) {
     Run run;
     run.kind = Run::Kind::Damaged;
     run.length = std::min(length, span - (offset & (span - 1)));

@@ -49,10 +49,6 @@ Task<int> Qcow2::write(u64 offset, u64 length, std::vector<iovec> buffers) {
       error = co_await all(&parts);
       continue;
     }
-    if (!is_table_owned(at)) {
-      error = co_await own_table(at);
-      continue;
-    }
     std::optional<Run> run = find(at, length - done);
     if (!run) {
       error = co_await load_mapping(at);
@@ -64,6 +60,10 @@ Task<int> Qcow2::write(u64 offset, u64 length, std::vector<iovec> buffers) {
       fail_damaged();
       error = EIO;
       break;
+    }
+    if (!is_table_owned(at)) {
+      error = co_await own_table(at);
+      continue;
     }
     if (Claim* claim = claim_on(first, 1)) {
       co_await claim->waiting.wait();
