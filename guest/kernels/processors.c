@@ -200,6 +200,7 @@ static void atomics(uint32_t cpu) {
   const uint32_t many = rounds * 10;
   atomics_at(&aligned, &word, many);
   atomics_at(line, &word, many);
+  meet();  // what is guarded is the same, the lock is another
   atomics_at(page, page_word, rounds);
   wide_atomics(many);
   meet();
