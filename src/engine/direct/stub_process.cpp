@@ -151,6 +151,21 @@ u64 random_place() {
   return kLow + random % kPages * kPageSize;
 }
 
+// The stub begins as a copy of this process, so the place must be free here, too (AddressSanitizer's heap
+// lies near).
+u64 free_place() {
+  for (unsigned tries = 0; tries < 32; tries++) {
+    const u64 place = random_place();
+    if (place == 0) return 0;
+    constexpr u64 kFlags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+    const long got = raw(SYS_mmap, place, kBlockBytes, PROT_NONE, kFlags, ~u64{0}, 0);
+    if (got < 0) continue;
+    raw(SYS_munmap, static_cast<u64>(got), kBlockBytes);
+    if (static_cast<u64>(got) == place) return place;
+  }
+  return 0;
+}
+
 Result<host::UniqueFd> memory_file(u64 bytes) {
   host::UniqueFd file(memfd_create("nacre-direct", MFD_CLOEXEC));
   if (!file || ftruncate(file.number(), static_cast<off_t>(bytes)) != 0)
@@ -172,8 +187,8 @@ Result<std::unique_ptr<StubProcess>> StubProcess::create(int ram_file, bool nati
   host::UniqueFd reports(ends[0]), report(ends[1]);
   std::unique_ptr<StubProcess> stub(
       new StubProcess(std::move(memory), std::move(copies), std::move(reports)));
-  stub->block_ = random_place();
-  if (stub->block_ == 0) return Error{"the host gives no random number"};
+  stub->block_ = free_place();
+  if (stub->block_ == 0) return Error{"there is no place for the stub's memory"};
   stub->write_program();
   if (auto status = stub->start(block.number(), copy.number(), ram_file, std::move(report), native_tsc);
       !status)
