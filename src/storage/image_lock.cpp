@@ -3,7 +3,8 @@
 #include <fcntl.h>
 
 #include <cerrno>
-#include <initializer_list>
+#include <chrono>
+#include <thread>
 
 #include "host/error.hpp"
 
@@ -33,19 +34,41 @@ bool is_taken(int file, u32 byte) {
   return fcntl(file, F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
-}  // namespace
+void let_go(int file) {
+  struct flock lock = byte_lock(F_UNLCK, kDoing);
+  lock.l_len = kForbidding + 100 - kDoing;
+  fcntl(file, F_OFD_SETLK, &lock);
+}
 
-Status lock_image(int file, const std::string& path, Access access) {
-  const bool writes = access == Access::ReadWrite;
+enum class Outcome : u8 { Locked, NoLocksHere, Refused };
+
+Outcome try_to_lock(int file, bool writes) {
   bool taken = take(file, kDoing + kReading) && take(file, kForbidding + kWriting) &&
                take(file, kForbidding + kResizing);
   if (writes) taken = taken && take(file, kDoing + kWriting) && take(file, kDoing + kResizing);
-  if (!taken && (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL)) return {};
+  if (!taken && (errno == ENOLCK || errno == EOPNOTSUPP || errno == EINVAL)) return Outcome::NoLocksHere;
   bool refused = !taken || is_taken(file, kForbidding + kReading) || is_taken(file, kDoing + kWriting) ||
                  is_taken(file, kDoing + kResizing);
   if (writes)
     refused = refused || is_taken(file, kForbidding + kWriting) || is_taken(file, kForbidding + kResizing);
-  if (!refused) return {};
+  if (!refused) return Outcome::Locked;
+  let_go(file);
+  return Outcome::Refused;
+}
+
+// A process that was killed with io_uring operations under way keeps its files for some milliseconds more,
+// and who starts a machine again after a crash should not be told that it runs.
+constexpr int kTries = 20;
+constexpr std::chrono::milliseconds kBetween(25);
+
+}  // namespace
+
+Status lock_image(int file, const std::string& path, Access access) {
+  for (int tries = 1;; ++tries) {
+    if (try_to_lock(file, access == Access::ReadWrite) != Outcome::Refused) return {};
+    if (tries == kTries) break;
+    std::this_thread::sleep_for(kBetween);
+  }
   return Error("The image ").append(path.c_str()).append(" is in use by another process; stop that first.");
 }
 
