@@ -81,8 +81,6 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   config.processors = processors;
   const engine::Choice choice = TRY(engine_named(engine));
   config.engine = choice.kind;
-  if (processors > 1 && choice.kind == engine::Kind::Soft)
-    return Error{"Engine soft runs one processor in this version; use --cpus 1 or --engine interp."};
   if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {
     return Error("There is no CPU model \"")
         .append(cpu.c_str())

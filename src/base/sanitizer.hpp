@@ -1,11 +1,11 @@
-// Whether this is a build with AddressSanitizer: its runtime, which instrumented code calls at any place,
+// Whether this is a build with AddressSanitizer or ThreadSanitizer: their runtime, which instrumented code calls at any place,
 // makes system calls and uses vector registers. Freestanding.
 #pragma once
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define NACRE_ADDRESS_SANITIZER 1
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define NACRE_ADDRESS_SANITIZER 1
 #endif
 #endif

@@ -33,6 +33,15 @@ class Tracer {
 // Always: whenever that is possible at all, however short; slow, for tests.
 enum class DirectMode : u8 { Off, Auto, Always };
 
+// What the processors of one guest share. Outlives them.
+class Group {
+ public:
+  virtual ~Group() = default;
+  // RAM was written, [address, address + bytes), by none of the processors: returns when none of them executes what
+  // was there before. Any thread that is not one of theirs; not with a lock held that they may want.
+  virtual void memory_written(GuestPhysical address, u64 bytes) = 0;
+};
+
 struct EngineContext {
   memory::AddressSpace& memory;
   // Calls take the board's lock, but for tsc(), random() and interrupt_pending(), the latter being one
@@ -46,6 +55,8 @@ struct EngineContext {
   bool native_tsc = false;  // platform.tsc() is the host's RDTSC
   DirectMode direct = DirectMode::Off;
   u64 tsc_hz = 0;           // of the host's TSC; 0: not known
+  Group* group = nullptr;   // from make_group(); null: this processor is the only one
+  unsigned number = 0;      // of the processor in its group
   int ram_file = -1;        // the memfd behind RAM, for engines that map it a second time
 };
 

@@ -29,6 +29,15 @@ Choice choose() {
 #endif
 }
 
+Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
+                                          [[maybe_unused]] const memory::AddressSpace& memory,
+                                          [[maybe_unused]] unsigned processors) {
+#ifdef NACRE_HAS_SOFT
+  if (kind == Kind::Soft) return soft::make_group(memory, processors);
+#endif
+  return std::unique_ptr<Group>();
+}
+
 Result<std::unique_ptr<Vcpu>> make_vcpu(Kind kind, const EngineContext& context) {
 #ifdef NACRE_HAS_SOFT
   if (kind == Kind::Soft) return soft::make(context);

@@ -25,6 +25,8 @@ struct Choice {
 // What `auto` means on this machine.
 [[nodiscard]] Choice choose();
 
+// After the memory's regions are known, before the first make_vcpu. Null: this engine's share nothing.
+Result<std::unique_ptr<Group>> make_group(Kind kind, const memory::AddressSpace& memory, unsigned processors);
 Result<std::unique_ptr<Vcpu>> make_vcpu(Kind kind, const EngineContext& context);
 
 }  // namespace nacre::engine

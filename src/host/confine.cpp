@@ -29,7 +29,7 @@ constexpr long kCommon[] = {
     SYS_rt_sigaction,  SYS_sigaltstack,  SYS_tgkill,        SYS_gettid,          SYS_getpid,
     SYS_wait4,             SYS_timer_settime, SYS_timer_delete, SYS_clock_gettime, SYS_clock_nanosleep, SYS_nanosleep,
     SYS_gettimeofday,  SYS_getrandom,    SYS_sched_yield,   SYS_restart_syscall, SYS_exit,
-    SYS_exit_group,
+    SYS_exit_group,    SYS_membarrier,
 };
 constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftruncate,
                                  SYS_fstat, SYS_newfstatat, SYS_lseek};

@@ -14,7 +14,7 @@ enum class ThreadRole : u8 {
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
 };
 
-// For the calling thread and what it starts. Does nothing under AddressSanitizer, whose runtime makes calls
+// For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose runtimes make calls
 // of its own.
 Status confine(ThreadRole role);
 

@@ -50,7 +50,7 @@ u64 load_host(const u8* from, unsigned bytes);
 void store_host(u8* to, unsigned bytes, u64 value);
 // What MFENCE does, and every serializing instruction. SDM vol. 3, 9.2.5 and 9.3.
 inline void order_memory() {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  __asm__ volatile("lock orl $0, (%%rsp)" : : : "memory", "cc");
 }
 
 struct Core {

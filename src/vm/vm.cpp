@@ -36,7 +36,9 @@ class KickHandler final : public host::FaultHandler {
   KickHandler(engine::Vcpu& vcpu, Machine::Timer& timer) : vcpu_(vcpu), timer_(timer) {}
   bool handle(int signal, siginfo_t* info, ucontext_t*) override {
     if (signal != host::SignalDispatcher::kick_signal()) return false;
-    if (info->si_code == SI_TIMER) timer_.fired.store(true);
+    // Who kicks by Vcpu::kick() has said so there; other signals are the engine's own.
+    if (info->si_code != SI_TIMER) return true;
+    timer_.fired.store(true);
     vcpu_.kick();
     return true;
   }
@@ -58,6 +60,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
   if (auto status = vm->devices_.create(config.devices); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
+  vm->group_ = TRY(engine::make_group(config.engine, vm->machine_.board.memory(), config.processors));
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
   }
@@ -100,6 +103,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .native_tsc = true,
       .direct = direct_mode(config),
       .tsc_hz = clock_.hz(),
+      .group = group_.get(),
+      .number = i,
       .ram_file = ram_.file(),
   };
   auto vcpu = engine::make_vcpu(config.engine, context);

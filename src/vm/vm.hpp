@@ -102,6 +102,7 @@ class Vm {
   Machine machine_;
   Devices devices_;
   Trace trace_;
+  std::unique_ptr<engine::Group> group_;  // null: the engine needs none
   std::vector<std::unique_ptr<Processor>> processors_;
   bool ram_is_zero_ = true;  // until the first load()
   std::atomic<u32> started_ = 0;

@@ -70,6 +70,7 @@ struct alignas(64) Context {
   u64 bit_in_word[2] = {31, 63};
   const std::atomic<bool>* interrupt_hint = nullptr;  // an interrupt may be pending
   u32 mode = 0;            // Mode bits of the code that runs
+  u32 inside = 0;          // translated code runs, or is about to: written by it, read by other processors' threads
   void* engine = nullptr;  // the SoftVcpu, for helpers
   // The page RSP was last seen in, as a TLB entry that needs no index. host_page is not used.
   alignas(64) TlbEntry stack_page[kViews];

@@ -13,6 +13,8 @@
 
 namespace nacre::soft {
 
+// What the processors of a guest share; of this kind must be EngineContext::group.
+Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory, unsigned processors);
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& context);
 
 }  // namespace nacre::soft

@@ -64,9 +64,8 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
 }
 
 void SoftVcpu::protect(const Tlb::CodePage& page) {
-  if ((*page.flags & memory::PageFlag::code) != 0) return;
-  // Before the code is read, as devices look after they have written (memory/address_space.hpp).
-  __atomic_fetch_or(page.flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+  // One processor alone runs programs directly.
+  if (!crew_.claim_code(me_, GuestPhysical(page.physical), page.flags)) return;
   if (direct_) direct_->mappings().forget_physical(page.physical);
   tlb_.protect_code_page(page.host);
 }
@@ -81,14 +80,18 @@ Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
   if (first == nullptr || second == nullptr) return nullptr;
   global = first->global && second->global;
   BlockStore::SpanningBytes bytes;
-  for (u64 i = 0; i < bytes.size(); i++) {
-    const u64 at = linear + i;
-    bytes[i] = (at < boundary ? first : second)->host[at & (kPageSize - 1)];
-  }
+  const auto read = [&] {
+    for (u64 i = 0; i < bytes.size(); i++) {
+      const u64 at = linear + i;
+      bytes[i] = (at < boundary ? first : second)->host[at & (kPageSize - 1)];
+    }
+  };
+  read();
   const u32 key = mode | Mode::spanning;
   put_away_vector();
   if (Block* known = blocks_->find_spanning(linear, second->physical, key, bytes)) return known;
   protect(*second);
+  read();  // what is protected now
   TranslationInput input;
   input.bytes = bytes.data();
   input.available = bytes.size();
@@ -138,22 +141,24 @@ engine::Exit SoftVcpu::run() {
   if (!thread_known_.load(std::memory_order_relaxed)) {
     thread_.emplace(host::KickableThread::current());
     thread_known_.store(true, std::memory_order_release);
+    crew_.on_thread(me_, *thread_);
   }
   const host::FaultScope vector_scope(*vector_);
   const host::FaultScope own_scope(*this);
   State& state = context_->state;
+  Crew::Answer wanted;
   for (;;) {
     if (direct_lost_) {
       return {engine::ExitReason::Failed, Error("The process that ran the guest's programs has died (was it killed, or is "
                                                 "the host out of memory?).")};
     }
+    // Cleared before it is looked what was requested.
+    const bool requested = __atomic_exchange_n(&context_->exit_request, 0u, __ATOMIC_SEQ_CST) != 0;
+    if (crew_.answer(me_, requested, wanted)) answer(wanted);
     if (kicked_.exchange(false)) {
-      context_->exit_request = 0;
       if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
       return come_back(engine::ExitReason::Kicked);
     }
-    context_->exit_request = 0;
-    if (kicked_.load()) continue;
     if (state.activity != Activity::Running || event_due() || state.interrupt_shadow || !translatable()) {
       put_away_vector();
       switch (interpreter_.step(state)) {

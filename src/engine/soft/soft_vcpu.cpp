@@ -20,14 +20,17 @@ Result<ContextPointer> make_context() {
 }  // namespace
 
 SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
-                   std::unique_ptr<engine::HostedVectorUnit> vector)
+                   std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew)
     : memory_(engine.memory),
       outside_(engine.platform),
+      own_crew_(std::move(own_crew)),
+      crew_(own_crew_ != nullptr ? *own_crew_ : static_cast<Crew&>(*engine.group)),
+      me_(own_crew_ != nullptr ? 0 : engine.number),
       context_(std::move(context)),
       code_(std::move(code)),
       vector_(std::move(vector)),
       interpreter_(engine.memory, *this, engine.model, vector_->unit(), this),
-      tlb_(*context_, engine.memory, *this),
+      tlb_(*context_, engine.memory, *this, crew_, me_),
       translator_(stubs_),
       native_tsc_(engine.native_tsc),
       tscp_(engine.model.has(x86::Feature::Rdtscp) ? Mode::tscp : 0) {
@@ -41,6 +44,7 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
   vector_mask_ = kVectorComponents & low;
   set_up_direct(engine);
+  crew_.join(me_, *context_);
 }
 
 void SoftVcpu::put_away_vector() {
@@ -92,11 +96,31 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
   note(Help::CodeWrite, context_->state.rip);
   const GuestPhysical page = address.page();
   u8* flags = memory_.page_flags(page);
-  if (flags != nullptr) __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_RELAXED);
+  if (flags != nullptr) crew_.code_written(me_, page, flags);
   if (direct_) direct_->mappings().forget_physical(page.value());
-  if (blocks_->invalidate_page(page.value())) {
-    epoch_++;
-    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  drop_page(page);
+}
+
+void SoftVcpu::drop_page(GuestPhysical page) {
+  if (!blocks_->invalidate_page(page.value())) return;
+  epoch_++;
+  for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+}
+
+// What other processors want of this one.
+void SoftVcpu::answer(const Crew::Answer& wanted) {
+  using Request = Crew::Request;
+  put_away_vector();
+  epoch_++;
+  if ((wanted.of_all_pages & Request::drop_blocks) != 0) forget_everything();
+  if ((wanted.of_all_pages & Request::drop_write_tags) != 0) tlb_.flush_all();
+  for (unsigned i = 0; i < wanted.count; i++) {
+    const u64 request = wanted.requests[i];
+    const GuestPhysical page(request & ~u64{kPageSize - 1});
+    if ((request & Request::drop_blocks) != 0) drop_page(page);
+    if ((request & Request::drop_write_tags) != 0) {
+      if (const u8* host = memory_.host(page, false)) tlb_.protect_code_page(host);
+    }
   }
 }
 
@@ -124,6 +148,11 @@ void SoftVcpu::state_changed() {
   flush_all();
 }
 
+Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory, unsigned processors) {
+  auto crew = TRY(Crew::create(memory, processors));
+  return std::unique_ptr<engine::Group>(std::move(crew));
+}
+
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) {
   if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx")) {
     return Error(
@@ -133,8 +162,10 @@ Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) 
   auto context = TRY(make_context());
   auto code = TRY(CodeCache::create());
   auto vector = TRY(engine::HostedVectorUnit::create());
+  std::unique_ptr<Crew> own_crew;
+  if (engine.group == nullptr) own_crew = TRY(Crew::create(engine.memory, 1));
   return std::unique_ptr<engine::Vcpu>(
-      new SoftVcpu(engine, std::move(context), std::move(code), std::move(vector)));
+      new SoftVcpu(engine, std::move(context), std::move(code), std::move(vector), std::move(own_crew)));
 }
 
 }  // namespace nacre::soft

@@ -21,6 +21,7 @@
 #include "engine/direct/direct.hpp"
 #include "engine/hosted_vector_unit.hpp"
 #include "engine/soft/block_store.hpp"
+#include "engine/soft/crew.hpp"
 #include "engine/soft/record.hpp"
 #include "engine/soft/soft.hpp"
 #include "engine/soft/stubs.hpp"
@@ -45,8 +46,9 @@ class SoftVcpu final : public engine::Vcpu,
                        private host::FaultHandler {
  public:
   SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
-           std::unique_ptr<engine::HostedVectorUnit> vector);
+           std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew);
   ~SoftVcpu() override {
+    crew_.leave(me_);
     if (record_ != nullptr) record_->finish(*blocks_, code_);
   }
   SoftVcpu(const SoftVcpu&) = delete;
@@ -128,6 +130,11 @@ class SoftVcpu final : public engine::Vcpu,
     put_away_vector();
     return outside_.msr_write(msr, value);
   }
+  void begin_exclusive() override {
+    put_away_vector();
+    outside_.begin_exclusive();
+  }
+  void end_exclusive() override { outside_.end_exclusive(); }
   u64 tsc() override { return outside_.tsc(); }
   u64 random() override {
     put_away_vector();
@@ -157,6 +164,8 @@ class SoftVcpu final : public engine::Vcpu,
   void enter(u64 code, u32 mode);
   engine::Exit come_back(engine::ExitReason reason);
   void forget_everything();
+  void drop_page(GuestPhysical page);
+  void answer(const Crew::Answer& wanted);
 
   // First thing when translated code comes to C++.
   void left_translated_code() {
@@ -172,6 +181,9 @@ class SoftVcpu final : public engine::Vcpu,
 
   memory::AddressSpace& memory_;
   cpu::Platform& outside_;
+  const std::unique_ptr<Crew> own_crew_;  // of a processor that has no others
+  Crew& crew_;
+  const unsigned me_;
   ContextPointer context_;
   CodeCache code_;
   std::unique_ptr<engine::HostedVectorUnit> vector_;

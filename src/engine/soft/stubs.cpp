@@ -60,6 +60,8 @@ struct Assembler {
   // After load_flags, which this must not undo when it is done again: leaves when somebody asked for it, else
   // loads the registers. way_in_ends() follows, behind the jump into translated code.
   void check_request_and_load_registers(i32 pushed, usize& leave_at) {
+    // First said, then looked: Crew::shoot().
+    set_inside(1, pushed);
     WayIn& way = entries.ways_in[entries.ways_in_count];
     way.check = e.size();
     e.op_memory(0x8b, RCX, HostMemory::at(RSP, context_at(offsetof(Context, exit_request)) + pushed), false);
@@ -74,8 +76,14 @@ struct Assembler {
   }
   void way_in_ends() { entries.ways_in[entries.ways_in_count++].end = e.size(); }
 
+  void set_inside(u32 value, i32 pushed) {
+    e.op_memory(0xc7, 0, HostMemory::at(RSP, context_at(offsetof(Context, inside)) + pushed), false);
+    e.word32(value);
+  }
+
   // With RSP at the state or below it, registers saved.
   void leave(i32 pushed) {
+    set_inside(0, pushed);
     e.load(RSP, HostMemory::at(RSP, context_at(offsetof(Context, host_rsp)) + pushed));
     e.bytes({0x48, 0x83, 0xc4, 0x08});                                      // add rsp, 8
     e.bytes({0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b});  // pop r15 r14 r13 r12 rbp rbx
@@ -100,6 +108,7 @@ struct Assembler {
     // Arguments go through memory: save_registers needs R15.
     e.store(HostMemory::at(RSP, context_at(offsetof(Context, spill_rcx)) + pushed), R15);
     save_registers(pushed);
+    set_inside(0, pushed);
     e.load(RDX, HostMemory::at(RSP, context_at(offsetof(Context, spill_rcx)) + pushed));
     e.mov(RSI, R14);
     e.lea(RDI, HostMemory::at(RSP, pushed - static_cast<i32>(kContextBase)));

@@ -28,8 +28,8 @@ usize tlb_index(u64 linear) {
 
 }  // namespace
 
-Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer)
-    : context_(context), memory_(memory), observer_(observer) {
+Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer, Crew& crew, unsigned me)
+    : context_(context), memory_(memory), observer_(observer), crew_(crew), me_(me) {
   for (unsigned v = 0; v < kViews; v++) {
     for (usize i = 0; i < kTlbEntries; i++) clear_entry(static_cast<View>(v), i);
     clear_stack(static_cast<View>(v));
@@ -63,8 +63,7 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   if (host == nullptr) return false;
   if (write) {
     u8* flags = memory_.page_flags(physical);
-    if (flags == nullptr || (*flags & memory::PageFlag::code) != 0) return false;
-    if ((*flags & memory::PageFlag::dirty) == 0) __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
+    if (flags == nullptr || !crew_.claim_write(me_, flags)) return false;
   }
   const u64 page = linear & ~u64{kPageSize - 1};
   const usize index = tlb_index(linear);

@@ -7,12 +7,13 @@
 
 #include "cpu/mmu.hpp"
 #include "engine/soft/context.hpp"
+#include "engine/soft/crew.hpp"
 
 namespace nacre::soft {
 
 class Tlb {
  public:
-  Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer);
+  Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer, Crew& crew, unsigned me);
 
   // Where jump caches lead when they know no better.
   void set_jump_miss(u64 code);
@@ -58,6 +59,8 @@ class Tlb {
   Context& context_;
   memory::AddressSpace& memory_;
   cpu::TranslationObserver& observer_;
+  Crew& crew_;
+  unsigned me_;
   u64 jump_miss_ = 0;
   std::vector<u32> filled_[kViews];
   std::vector<u16> jumps_[kViews];

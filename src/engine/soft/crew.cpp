@@ -1,0 +1,178 @@
+#include "engine/soft/crew.hpp"
+
+#include <linux/futex.h>
+#include <linux/membarrier.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+namespace nacre::soft {
+namespace {
+
+constexpr u32 bit(unsigned member) {
+  return u32{1} << member;
+}
+
+// Every running thread of the process passes a full fence between the call and the return.
+void fence_all() {
+  syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+}
+
+bool is_inside(const Context& context) {
+  return __atomic_load_n(&context.inside, __ATOMIC_RELAXED) != 0;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Crew>> Crew::create(const memory::AddressSpace& memory, unsigned members) {
+  NACRE_CHECK(members <= kMost);
+  // RAM's flags are one array, whatever holes lie between its regions; in tests it may have some of its own.
+  const u8* first = nullptr;
+  const u8* end = nullptr;
+  for (usize i = 0; i < memory.region_count(); ++i) {
+    const memory::Region& region = memory.region(i);
+    if (region.page_flags == nullptr) continue;
+    const u8* region_end = region.page_flags + (region.size >> kPageShift);
+    if (first == nullptr || region.page_flags < first) first = region.page_flags;
+    if (end == nullptr || region_end > end) end = region_end;
+  }
+  const usize bytes = members == 1 ? 0 : static_cast<usize>(end - first) * sizeof(Page);
+  auto pages = TRY(host::Mapping::anonymous((bytes + kPageSize) & ~(kPageSize - 1)));
+  // While there is one thread this is quick; later it would wait for all processors.
+  if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 && members > 1)
+    return Error("engine soft needs membarrier(2) for several processors, which this host refuses; use --cpus 1");
+  return std::unique_ptr<Crew>(new Crew(memory, std::move(pages), first, members));
+}
+
+void Crew::join(unsigned me, Context& context) {
+  members_[me].context.store(&context);
+}
+
+void Crew::leave(unsigned me) {
+  members_[me].context.store(nullptr);
+}
+
+void Crew::on_thread(unsigned me, const host::KickableThread& thread) {
+  members_[me].thread = thread;
+  members_[me].served.fetch_add(1);  // which is read before it
+}
+
+// Sets first, then looks: claim_code() does it the other way round, so one of the two sees the other.
+bool Crew::claim_write(unsigned me, u8* flags) {
+  if (count_ > 1) page(flags).writers.fetch_or(bit(me));
+  const u8 now = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+  if ((now & memory::PageFlag::code) != 0) return false;
+  if ((now & memory::PageFlag::dirty) == 0) __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
+  return true;
+}
+
+bool Crew::claim_code(unsigned me, GuestPhysical address, u8* flags) {
+  const u8 before = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+  if (count_ == 1) {
+    if ((before & memory::PageFlag::code) != 0) return false;
+    __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+    return true;
+  }
+  Page& sets = page(flags);
+  if ((before & memory::PageFlag::code) != 0 && (sets.executors.load() & bit(me)) != 0) return false;
+  sets.executors.fetch_or(bit(me));
+  __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+  // Who comes into the set from now on sees the flag. Those who were in it are told before anybody else could clear
+  // the flag and let them in again.
+  const u32 writers = sets.writers.exchange(0);
+  shoot(writers & ~bit(me), address.value() | Request::drop_write_tags);
+  return (writers & bit(me)) != 0;
+}
+
+void Crew::code_written(unsigned me, GuestPhysical address, u8* flags) {
+  forget_code(bit(me), address, flags);
+}
+
+void Crew::forget_code(u32 but, GuestPhysical address, u8* flags) {
+  __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_SEQ_CST);
+  const u32 all = count_ == kMost ? ~u32{0} : bit(count_) - 1;
+  const u32 executors = count_ == 1 ? all : page(flags).executors.exchange(0);
+  shoot(executors & ~but, address.value() | Request::drop_blocks);
+}
+
+void Crew::memory_written(GuestPhysical address, u64 bytes) {
+  __atomic_thread_fence(__ATOMIC_SEQ_CST);
+  const u64 end = address.value() + bytes;
+  for (GuestPhysical at = address.page(); at.value() < end; at = at + kPageSize) {
+    u8* flags = memory_.page_flags(at);
+    if (flags == nullptr || (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & memory::PageFlag::code) == 0) continue;
+    forget_code(0, at, flags);
+  }
+}
+
+// A mailbox is a set: what is there already is exchanged for itself, so that whoever takes it has seen what we did.
+void Crew::post(Member& to, u64 request) {
+  bool posted = false;
+  for (usize i = 0; i < to.mailbox.size() && !posted; ++i) {
+    u64 there = to.mailbox[i].load(std::memory_order_relaxed);
+    posted = (there == 0 || there == request) && to.mailbox[i].compare_exchange_strong(there, request);
+  }
+  if (!posted) to.of_all_pages.fetch_or(request & Request::all);
+  to.pending.store(1);
+}
+
+bool Crew::take(Member& own, Answer& answer) {
+  // Also when the mailbox is empty: what was posted may have been taken before its sender looked where we are.
+  own.served.fetch_add(1);
+  own.pending.store(0);
+  answer.count = 0;
+  for (std::atomic<u64>& slot : own.mailbox) {
+    if (slot.load(std::memory_order_relaxed) == 0) continue;
+    answer.requests[answer.count++] = slot.exchange(0);
+  }
+  answer.of_all_pages = own.of_all_pages.exchange(0);
+  if (own.awaited.load() != 0) syscall(SYS_futex, &own.served, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+  return answer.count != 0 || answer.of_all_pages != 0;
+}
+
+void Crew::shoot(u32 members, u64 request) {
+  if (members == 0) return;
+  for (u32 left = members; left != 0; left &= left - 1) {
+    Member& member = members_[static_cast<unsigned>(__builtin_ctz(left))];
+    post(member, request);
+    if (Context* context = member.context.load()) __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
+  }
+  // Whoever goes in says so first and looks for a request then, with plain accesses: after this, either he has seen the
+  // request or we see him.
+  fence_all();
+  u32 awaited = 0;
+  u32 served[kMost];
+  for (u32 left = members; left != 0; left &= left - 1) {
+    const auto i = static_cast<unsigned>(__builtin_ctz(left));
+    const Context* context = members_[i].context.load();
+    served[i] = members_[i].served.load();
+    if (context == nullptr || !is_inside(*context)) continue;
+    members_[i].thread.kick();
+    awaited |= bit(i);
+  }
+  for (; awaited != 0; awaited &= awaited - 1) {
+    const auto i = static_cast<unsigned>(__builtin_ctz(awaited));
+    wait(members_[i], served[i]);
+  }
+}
+
+// Until the member has been outside.
+void Crew::wait(Member& member, u32 served) {
+  constexpr unsigned kSpins = 500;  // some ten microseconds: a signal's way, when its thread is running
+  constexpr timespec kNap = {0, 1'000'000};
+  for (unsigned n = 0;; ++n) {
+    const Context* context = member.context.load();
+    if (context == nullptr || !is_inside(*context) || member.served.load() != served) return;
+    if (n < kSpins) {
+      __builtin_ia32_pause();
+      continue;
+    }
+    member.awaited.fetch_add(1);
+    if (is_inside(*context))
+      syscall(SYS_futex, &member.served, FUTEX_WAIT_PRIVATE, served, &kNap, nullptr, 0);
+    member.awaited.fetch_sub(1);
+  }
+}
+
+}  // namespace nacre::soft
