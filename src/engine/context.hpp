@@ -37,8 +37,9 @@ enum class DirectMode : u8 { Off, Auto, Always };
 class Group {
  public:
   virtual ~Group() = default;
-  // RAM was written, [address, address + bytes), by none of the processors: returns when none of them executes what
-  // was there before. Any thread that is not one of theirs; not with a lock held that they may want.
+  // RAM was written, [address, address + bytes), by none of the processors: returns when none of them
+  // executes what was there before. Any thread that is not one of theirs; not with a lock held that they may
+  // want.
   virtual void memory_written(GuestPhysical address, u64 bytes) = 0;
 };
 

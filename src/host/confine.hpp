@@ -14,8 +14,8 @@ enum class ThreadRole : u8 {
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
 };
 
-// For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose runtimes make calls
-// of its own.
+// For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose
+// runtimes make calls of its own.
 Status confine(ThreadRole role);
 
 }  // namespace nacre::host

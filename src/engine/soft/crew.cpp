@@ -41,7 +41,8 @@ Result<std::unique_ptr<Crew>> Crew::create(const memory::AddressSpace& memory, u
   auto pages = TRY(host::Mapping::anonymous((bytes + kPageSize) & ~(kPageSize - 1)));
   // While there is one thread this is quick; later it would wait for all processors.
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 && members > 1)
-    return Error("engine soft needs membarrier(2) for several processors, which this host refuses; use --cpus 1");
+    return Error(
+        "engine soft needs membarrier(2) for several processors, which this host refuses; use --cpus 1");
   return std::unique_ptr<Crew>(new Crew(memory, std::move(pages), first, members));
 }
 
@@ -63,7 +64,8 @@ bool Crew::claim_write(unsigned me, u8* flags) {
   if (count_ > 1) page(flags).writers.fetch_or(bit(me));
   const u8 now = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
   if ((now & memory::PageFlag::code) != 0) return false;
-  if ((now & memory::PageFlag::dirty) == 0) __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
+  if ((now & memory::PageFlag::dirty) == 0)
+    __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
   return true;
 }
 
@@ -78,8 +80,8 @@ bool Crew::claim_code(unsigned me, GuestPhysical address, u8* flags) {
   if ((before & memory::PageFlag::code) != 0 && (sets.executors.load() & bit(me)) != 0) return false;
   sets.executors.fetch_or(bit(me));
   __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
-  // Who comes into the set from now on sees the flag. Those who were in it are told before anybody else could clear
-  // the flag and let them in again.
+  // Who comes into the set from now on sees the flag. Those who were in it are told before anybody else could
+  // clear the flag and let them in again.
   const u32 writers = sets.writers.exchange(0);
   shoot(writers & ~bit(me), address.value() | Request::drop_write_tags);
   return (writers & bit(me)) != 0;
@@ -101,12 +103,14 @@ void Crew::memory_written(GuestPhysical address, u64 bytes) {
   const u64 end = address.value() + bytes;
   for (GuestPhysical at = address.page(); at.value() < end; at = at + kPageSize) {
     u8* flags = memory_.page_flags(at);
-    if (flags == nullptr || (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & memory::PageFlag::code) == 0) continue;
+    if (flags == nullptr || (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & memory::PageFlag::code) == 0)
+      continue;
     forget_code(0, at, flags);
   }
 }
 
-// A mailbox is a set: what is there already is exchanged for itself, so that whoever takes it has seen what we did.
+// A mailbox is a set: what is there already is exchanged for itself, so that whoever takes it has seen what
+// we did.
 void Crew::post(Member& to, u64 request) {
   bool posted = false;
   for (usize i = 0; i < to.mailbox.size() && !posted; ++i) {
@@ -118,7 +122,8 @@ void Crew::post(Member& to, u64 request) {
 }
 
 bool Crew::take(Member& own, Answer& answer) {
-  // Also when the mailbox is empty: what was posted may have been taken before its sender looked where we are.
+  // Also when the mailbox is empty: what was posted may have been taken before its sender looked where we
+  // are.
   own.served.fetch_add(1);
   own.pending.store(0);
   answer.count = 0;
@@ -127,7 +132,8 @@ bool Crew::take(Member& own, Answer& answer) {
     answer.requests[answer.count++] = slot.exchange(0);
   }
   answer.of_all_pages = own.of_all_pages.exchange(0);
-  if (own.awaited.load() != 0) syscall(SYS_futex, &own.served, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+  if (own.awaited.load() != 0)
+    syscall(SYS_futex, &own.served, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
   return answer.count != 0 || answer.of_all_pages != 0;
 }
 
@@ -136,10 +142,11 @@ void Crew::shoot(u32 members, u64 request) {
   for (u32 left = members; left != 0; left &= left - 1) {
     Member& member = members_[static_cast<unsigned>(__builtin_ctz(left))];
     post(member, request);
-    if (Context* context = member.context.load()) __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
+    if (Context* context = member.context.load())
+      __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
   }
-  // Whoever goes in says so first and looks for a request then, with plain accesses: after this, either he has seen the
-  // request or we see him.
+  // Whoever goes in says so first and looks for a request then, with plain accesses: after this, either he
+  // has seen the request or we see him.
   fence_all();
   u32 awaited = 0;
   u32 served[kMost];

@@ -1,9 +1,10 @@
 // Crew: the vCPUs of one guest, and what they must tell each other because each translates code for itself.
 // docs/adr/0009-many-processors.md has the protocol and why it is right.
 //
-// For every page of RAM it keeps who may have a write tag for it and who may have blocks of it. What one does to a
-// page that concerns others is posted into their mailboxes; those who are in translated code at that time are made
-// to come out of it, which is waited for. Everybody answers his mailbox before he enters translated code.
+// For every page of RAM it keeps who may have a write tag for it and who may have blocks of it. What one does
+// to a page that concerns others is posted into their mailboxes; those who are in translated code at that
+// time are made to come out of it, which is waited for. Everybody answers his mailbox before he enters
+// translated code.
 //
 // Threads: join() before any other; memory_written() any thread that is no member; the rest the member's own.
 // General registers only.
@@ -49,8 +50,8 @@ class Crew final : public engine::Group {
   // Bytes of a page with code were written by the member, which drops its own blocks of it.
   void code_written(unsigned me, GuestPhysical page, u8* flags);
 
-  // Outside translated code, on the way in, after Context::exit_request was cleared; `requested`: it was set. False:
-  // nothing is wanted.
+  // Outside translated code, on the way in, after Context::exit_request was cleared; `requested`: it was set.
+  // False: nothing is wanted.
   bool answer(unsigned me, bool requested, Answer& answer) {
     Member& own = members_[me];
     if (!requested && own.pending.load(std::memory_order_relaxed) == 0) return false;
