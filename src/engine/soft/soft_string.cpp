@@ -53,8 +53,9 @@ u64 elements_to_page_end(u64 linear, unsigned shift) {
 
 }  // namespace
 
-// As many elements as both pages still have. False when there are none, or a page is not to be had.
-bool SoftVcpu::string_part(u64 note, u64& left) {
+// As many elements as both pages still have. Denied when there are none, or a page is not to be had; Stopped when
+// something is requested.
+SoftVcpu::StringPart SoftVcpu::string_part(u64 note, u64& left) {
   State& state = context_->state;
   const unsigned shift = note >> InterpretNote::element_shift & 3;
   const bool moves = (note & InterpretNote::moves) != 0;
@@ -62,22 +63,30 @@ bool SoftVcpu::string_part(u64 note, u64& left) {
   u64& from = state.gpr[x86::RSI];
   u64 count = smaller(left, elements_to_page_end(to, shift));
   if (moves) count = smaller(count, elements_to_page_end(from, shift));
-  if (count == 0) return false;
+  if (count == 0) return StringPart::Denied;
   // The source is read first, so its fault comes first.
   const u8* source = moves ? host_of(view_now(), from, false) : nullptr;
-  if (moves && source == nullptr) return false;
+  if (moves && source == nullptr) return StringPart::Denied;
   u8* destination = host_of(view_now(), to, true);
-  if (destination == nullptr) return false;
+  if (destination == nullptr) return StringPart::Denied;
+  // What writes by a tag counts as translated code, and looks for requests as that does on the way in: Crew::shoot().
+  __atomic_store_n(&context_->inside, 1u, __ATOMIC_RELAXED);
+  __asm__ volatile("" : : : "memory");
+  if (context_->exit_request != 0) {
+    __atomic_store_n(&context_->inside, 0u, __ATOMIC_RELAXED);
+    return StringPart::Stopped;
+  }
   if (moves) {
     host_movs(destination, source, count, shift);
     from += count << shift;
   } else {
     host_stos(destination, state.gpr[x86::RAX], count, shift);
   }
+  __atomic_store_n(&context_->inside, 0u, __ATOMIC_RELEASE);
   to += count << shift;
   left -= count;
   if ((note & InterpretNote::repeated) != 0) state.gpr[x86::RCX] = left;
-  return true;
+  return StringPart::Done;
 }
 
 HelperResult SoftVcpu::string(u64 note) {
@@ -85,10 +94,19 @@ HelperResult SoftVcpu::string(u64 note) {
   if ((state.rflags & Rflags::DF) != 0) return interpret_here(note);
   const u64 epoch = epoch_;
   u64 left = (note & InterpretNote::repeated) != 0 ? state.gpr[x86::RCX] : 1;
+  bool begun = false;
   while (left != 0) {
-    if (!string_part(note, left)) {
-      const HelperResult result = interpret_here(note);
-      return epoch == epoch_ ? result : HelperResult::Leave;
+    switch (string_part(note, left)) {
+      case StringPart::Done:
+        begun = true;
+        break;
+      case StringPart::Stopped:
+        if (begun) return HelperResult::Leave;
+        [[fallthrough]];  // not to leave between STI and this
+      case StringPart::Denied: {
+        const HelperResult result = interpret_here(note);
+        return epoch == epoch_ ? result : HelperResult::Leave;
+      }
     }
     // A walk may have written to a page table that holds code.
     if (left != 0 && (context_->exit_request != 0 || epoch != epoch_)) return HelperResult::Leave;

@@ -73,7 +73,8 @@ class SoftVcpu final : public engine::Vcpu,
   u8* host_of(View view, u64 linear, bool write);
   HelperResult interpret_here(u64 note);
   HelperResult string(u64 note);
-  bool string_part(u64 note, u64& left);
+  enum class StringPart : u8 { Done, Denied, Stopped };
+  StringPart string_part(u64 note, u64& left);
   HelperResult finish_helper(HelperResult result);
   bool go_on();
   [[nodiscard]] View view_now() const { return static_cast<View>(context_->mode & Mode::view_mask); }
