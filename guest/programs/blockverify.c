@@ -1,7 +1,7 @@
-// blockverify DEVICE BLOCKS SIZE [SECONDS]: writes BLOCKS blocks of SIZE bytes each in a scattered order, with O_DIRECT, every
-// 16th followed by a flush; then reads them in another order and compares. Each block holds its number and the round.
-// With SECONDS: rounds of random reads until they are over, then how many a second there were. Without a device
-// (run with the other programs): nothing to do.
+// blockverify DEVICE BLOCKS SIZE [SECONDS]: writes BLOCKS blocks of SIZE bytes each in a scattered order,
+// with O_DIRECT, every 16th followed by a flush; then reads them in another order and compares. Each block
+// holds its number and the round. With SECONDS: rounds of random reads until they are over, then how many a
+// second there were. Without a device (run with the other programs): nothing to do.
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 
 #include "check.h"
 
-static uint64_t *block;
+static uint64_t* block;
 static size_t size;
 
 static void fill(uint64_t number, uint64_t round) {
@@ -26,7 +26,9 @@ static int is_filled(uint64_t number, uint64_t round) {
   return 1;
 }
 // Every number below n, a power of two, once, in an order that looks like chance.
-static uint64_t scattered(uint64_t i, uint64_t n, uint64_t round) { return (i * 2654435761u + round * 40503 + 17) & (n - 1); }
+static uint64_t scattered(uint64_t i, uint64_t n, uint64_t round) {
+  return (i * 2654435761u + round * 40503 + 17) & (n - 1);
+}
 
 static double now(void) {
   struct timespec t;
@@ -34,7 +36,7 @@ static double now(void) {
   return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }
 
-int main(int argc, char **argv) {
+int main(int argc, char** argv) {
   if (argc < 4) {
     puts("PASS blockverify");
     return 0;
@@ -43,7 +45,7 @@ int main(int argc, char **argv) {
   size = strtoull(argv[3], NULL, 10);
   const double seconds = argc > 4 ? atof(argv[4]) : 0;
   const int file = open(argv[1], O_RDWR | O_DIRECT);
-  if (file < 0 || posix_memalign((void **)&block, 4096, size) != 0) {
+  if (file < 0 || posix_memalign((void**)&block, 4096, size) != 0) {
     perror(argv[1]);
     return 1;
   }
@@ -76,13 +78,15 @@ int main(int argc, char **argv) {
       }
     }
     if (round == 2)
-      printf("%zu bytes: %.0f writes/s, %.0f reads/s, verified\n", size, (double)blocks / wrote, (double)blocks / (now() - began));
+      printf("%zu bytes: %.0f writes/s, %.0f reads/s, verified\n", size, (double)blocks / wrote,
+             (double)blocks / (now() - began));
   }
   if (seconds > 0) {
     uint64_t done = 0;
     const double began = now();
     for (; now() - began < seconds; ++done) {
-      if (pread(file, block, size, (off_t)(scattered(done, blocks, done / blocks) * size)) != (ssize_t)size) return 1;
+      if (pread(file, block, size, (off_t)(scattered(done, blocks, done / blocks) * size)) != (ssize_t)size)
+        return 1;
     }
     printf("READS %.0f\n", (double)done / (now() - began));
   }

@@ -1,9 +1,9 @@
-// The PCI host: both ways into configuration space (ports 0xcf8/0xcfc, and the memory-mapped window), the windows
-// of physical memory in which functions' regions can be, and the functions on bus 0, the first of which is the host
-// bridge itself. PCI Local Bus 3.0, 3.2.2.3.2; PCI Express Base 4.0, 7.2.2.
+// The PCI host: both ways into configuration space (ports 0xcf8/0xcfc, and the memory-mapped window), the
+// windows of physical memory in which functions' regions can be, and the functions on bus 0, the first of
+// which is the host bridge itself. PCI Local Bus 3.0, 3.2.2.3.2; PCI Express Base 4.0, 7.2.2.
 //
-// Regions move whenever the guest says so, while the address space's are fixed: so the windows are, and an access to
-// one asks the functions in turn. Freestanding; under the board's lock, but for ring(): any thread.
+// Regions move whenever the guest says so, while the address space's are fixed: so the windows are, and an
+// access to one asks the functions in turn. Freestanding; under the board's lock, but for ring(): any thread.
 #pragma once
 
 #include "base/types.hpp"
@@ -23,7 +23,8 @@ class PciHost final : public memory::MmioHandler {
 
   static constexpr unsigned kMaxFunctions = 32;
 
-  // Power-on, also of every function; their memory regions lie one after another from the first window's start on.
+  // Power-on, also of every function; their memory regions lie one after another from the first window's
+  // start on.
   void reset();
   // Puts a function at device 0 to 31, function 0 to 7 of bus 0. A free place, and never 00:00.0. Before the
   // machine starts.

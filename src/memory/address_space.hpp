@@ -63,9 +63,10 @@ class AddressSpace {
   [[nodiscard]] bool read(GuestPhysical address, void* to, usize bytes) const;
   [[nodiscard]] bool write(GuestPhysical address, const void* from, usize bytes) const;
 
-  // For who stores to RAM by host(), from a thread of its own: after the stores to [address, address + bytes),
-  // which lie in one region. Sets PageFlag::dirty. True: a page of them has PageFlag::code. A processor marks
-  // a page before it reads the code in it, so that either it sees the new bytes or this sees the mark.
+  // For who stores to RAM by host(), from a thread of its own: after the stores to [address, address +
+  // bytes), which lie in one region. Sets PageFlag::dirty. True: a page of them has PageFlag::code. A
+  // processor marks a page before it reads the code in it, so that either it sees the new bytes or this sees
+  // the mark.
   [[nodiscard]] bool mark_written(GuestPhysical address, u64 bytes) const;
 
   // Dispatch to MMIO handlers; all ones where nothing is. An access that runs over a window's end is

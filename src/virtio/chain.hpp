@@ -1,5 +1,5 @@
-// Reading and writing the bytes of a request wherever the guest has cut it into segments. Devices must not assume any
-// framing (virtio 1.2, 2.7.4). Freestanding; on the thread that runs the device's queues.
+// Reading and writing the bytes of a request wherever the guest has cut it into segments. Devices must not
+// assume any framing (virtio 1.2, 2.7.4). Freestanding; on the thread that runs the device's queues.
 #pragma once
 
 #include "base/copy.hpp"

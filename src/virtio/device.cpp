@@ -19,7 +19,8 @@ void Device::bring_up(u64 features, std::span<const QueuePlace> places) {
                                 .indirect = (features & Feature::indirect) != 0};
   for (unsigned i = 0; i < queue_count(); ++i) {
     if (i >= places.size() || places[i].size == 0) continue;
-    if (!queues_[i].start(places[i], format, memory_)) fail("a queue lies outside of memory or is not aligned");
+    if (!queues_[i].start(places[i], format, memory_))
+      fail("a queue lies outside of memory or is not aligned");
   }
   started(features);
 }
@@ -108,7 +109,8 @@ void Device::save(QueuesState& state) const {
 }
 
 Status Device::load(const QueuesState& state, u64 features, std::span<const QueuePlace> places) {
-  if (state.version != QueuesState::kVersion) return Error("a virtio device's saved state has an unknown version");
+  if (state.version != QueuesState::kVersion)
+    return Error("a virtio device's saved state has an unknown version");
   let_go();
   if (state.running == 0) return {};
   bring_up(features, places);

@@ -1,7 +1,9 @@
-// Device: what all virtio devices share: the features, the queues, and who may touch them when. Virtio 1.2, 2 and 3.
+// Device: what all virtio devices share: the features, the queues, and who may touch them when. Virtio 1.2, 2
+// and 3.
 //
-// Two threads know a device: the one that runs its queues, and whichever processor is in its registers (those come one
-// at a time, under the board's lock). `phase` hands the queues from one to the other and is all that they share:
+// Two threads know a device: the one that runs its queues, and whichever processor is in its registers (those
+// come one at a time, under the board's lock). `phase` hands the queues from one to the other and is all that
+// they share:
 //
 //   Stopped    the registers' side owns the queues and everything that is not said to be shared
 //      | start(): DRIVER_OK
@@ -11,10 +13,10 @@
 //      | run()
 //   Stopped
 //
-// So a processor never waits for the queues' thread (the guest polls the status until it reads 0), and that thread may
-// wait for processors (DmaObserver::settle()). Configuration space belongs to the board's lock alone: a device that
-// has something for it from the queues' side keeps an atomic.
-// Freestanding. Lock-free, any thread: ring(), phase(), is_broken().
+// So a processor never waits for the queues' thread (the guest polls the status until it reads 0), and that
+// thread may wait for processors (DmaObserver::settle()). Configuration space belongs to the board's lock
+// alone: a device that has something for it from the queues' side keeps an atomic. Freestanding. Lock-free,
+// any thread: ring(), phase(), is_broken().
 #pragma once
 
 #include <atomic>
@@ -104,7 +106,8 @@ class Device {
 
  protected:
   // `queues` is the derived device's array of at most kMaxQueues.
-  Device(const Traits& traits, std::span<Queue> queues, const memory::AddressSpace& space, const Ports& ports);
+  Device(const Traits& traits, std::span<Queue> queues, const memory::AddressSpace& space,
+         const Ports& ports);
   ~Device() = default;
 
   // Running: serves one queue, for a bounded time; ring_again() when more is left.
@@ -113,7 +116,8 @@ class Device {
   virtual void poll() {}
   // Queues start, with these features; on the registers' side, before the phase is Running.
   virtual void started(u64 features) { static_cast<void>(features); }
-  // The queues are about to be taken away. False: something in flight still uses guest memory; run() asks again.
+  // The queues are about to be taken away. False: something in flight still uses guest memory; run() asks
+  // again.
   virtual bool stopped() { return true; }
   // Registers' side, in Stopped: configuration space as after a reset.
   virtual void reset_config() {}
@@ -131,11 +135,12 @@ class Device {
   // Queues' side: shows what was pushed and interrupts when that is wanted.
   void publish(unsigned index);
   void ring_again(unsigned queue) { ring(queue); }
-  // Under the board's lock: configuration space has changed. The caller sees to PciTransport::config_interrupt().
+  // Under the board's lock: configuration space has changed. The caller sees to
+  // PciTransport::config_interrupt().
   void config_changed() { ++generation_; }
 
-  // Serves up to `budget` chains of a queue with `serve(chain)`, which returns how many bytes it wrote; the usual
-  // way for devices that answer at once. `after` is how many are answered before the guest hears of it.
+  // Serves up to `budget` chains of a queue with `serve(chain)`, which returns how many bytes it wrote; the
+  // usual way for devices that answer at once. `after` is how many are answered before the guest hears of it.
   template <typename Serve>
   void serve_queue(unsigned index, Chain& chain, unsigned budget, unsigned after, Serve serve) {
     Queue& q = queue(index);

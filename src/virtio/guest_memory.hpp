@@ -1,6 +1,6 @@
-// GuestMemory: guest RAM as devices reach it. Every address from the guest becomes a host pointer here, after it was
-// checked to lie in RAM whole; every store by a device is told here. Freestanding; on the thread that runs the
-// device's queues (translate() on any).
+// GuestMemory: guest RAM as devices reach it. Every address from the guest becomes a host pointer here, after
+// it was checked to lie in RAM whole; every store by a device is told here. Freestanding; on the thread that
+// runs the device's queues (translate() on any).
 #pragma once
 
 #include "memory/address_space.hpp"
@@ -10,7 +10,8 @@ namespace nacre::virtio {
 
 class GuestMemory {
  public:
-  GuestMemory(const memory::AddressSpace& space, DmaObserver& observer) : space_(space), observer_(observer) {}
+  GuestMemory(const memory::AddressSpace& space, DmaObserver& observer)
+      : space_(space), observer_(observer) {}
 
   // The host address of [address, address + bytes), or null when that is not all in one region of RAM.
   [[nodiscard]] u8* translate(u64 address, u64 bytes) const {

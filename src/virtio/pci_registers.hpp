@@ -32,7 +32,8 @@ struct CommonOffset {  // 4.1.4.3
 };
 
 struct DeviceStatus {  // 2.1
-  static constexpr u8 acknowledge = 1, driver = 2, driver_ok = 4, features_ok = 8, needs_reset = 64, failed = 128;
+  static constexpr u8 acknowledge = 1, driver = 2, driver_ok = 4, features_ok = 8, needs_reset = 64,
+                      failed = 128;
 };
 
 struct Isr {  // 4.1.4.5

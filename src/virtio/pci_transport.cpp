@@ -40,15 +40,24 @@ struct FieldPlace {
   u8 offset, bytes;
 };
 constexpr FieldPlace kFields[] = {
-    {CommonOffset::device_feature_select, 4}, {CommonOffset::device_feature, 4},
-    {CommonOffset::driver_feature_select, 4}, {CommonOffset::driver_feature, 4},
-    {CommonOffset::config_vector, 2},         {CommonOffset::queue_count, 2},
-    {CommonOffset::status, 1},                {CommonOffset::generation, 1},
-    {CommonOffset::queue_select, 2},          {CommonOffset::queue_size, 2},
-    {CommonOffset::queue_vector, 2},          {CommonOffset::queue_enable, 2},
-    {CommonOffset::queue_notify_offset, 2},   {CommonOffset::queue_descriptors, 8},
-    {CommonOffset::queue_driver, 8},          {CommonOffset::queue_device, 8},
-    {CommonOffset::queue_notify_data, 2},     {CommonOffset::queue_reset, 2},
+    {CommonOffset::device_feature_select, 4},
+    {CommonOffset::device_feature, 4},
+    {CommonOffset::driver_feature_select, 4},
+    {CommonOffset::driver_feature, 4},
+    {CommonOffset::config_vector, 2},
+    {CommonOffset::queue_count, 2},
+    {CommonOffset::status, 1},
+    {CommonOffset::generation, 1},
+    {CommonOffset::queue_select, 2},
+    {CommonOffset::queue_size, 2},
+    {CommonOffset::queue_vector, 2},
+    {CommonOffset::queue_enable, 2},
+    {CommonOffset::queue_notify_offset, 2},
+    {CommonOffset::queue_descriptors, 8},
+    {CommonOffset::queue_driver, 8},
+    {CommonOffset::queue_device, 8},
+    {CommonOffset::queue_notify_data, 2},
+    {CommonOffset::queue_reset, 2},
 };
 
 const FieldPlace* field_at(u64 offset) {
@@ -90,7 +99,8 @@ void PciTransport::add_virtio_capability(CapabilityType type, u32 offset, u32 le
   set_config(place(Capability::bar), 1, 0, writable);
   set_config(place(Capability::offset), 4, offset, writable);
   set_config(place(Capability::length), 4, length, writable);
-  if (type == CapabilityType::Notify) set_config(place(Capability::multiplier), 4, BarLayout::doorbell_stride);
+  if (type == CapabilityType::Notify)
+    set_config(place(Capability::multiplier), 4, BarLayout::doorbell_stride);
   if (window) config_window_ = at;
 }
 
@@ -101,8 +111,7 @@ bool PciTransport::through_config(u64& offset, unsigned& size) const {
   offset = config(static_cast<u16>(config_window_ + Capability::offset), 4);
   size = config(static_cast<u16>(config_window_ + Capability::length), 4);
   const u32 bar = config(static_cast<u16>(config_window_ + Capability::bar), 1);
-  return bar == 0 && (size == 1 || size == 2 || size == 4) && offset % size == 0 &&
-         offset < BarLayout::bytes;
+  return bar == 0 && (size == 1 || size == 2 || size == 4) && offset % size == 0 && offset < BarLayout::bytes;
 }
 
 u32 PciTransport::config_read(u16 offset, unsigned size) {
@@ -160,8 +169,8 @@ void PciTransport::region_write(u64 offset, unsigned size, u64 value) {
 
 // --- common configuration ---
 
-// Is the device at rest after a reset? While it is not, its registers do not change. 2.4.2 and 4.1.4.3.2: the driver
-// waits until it reads a status of 0.
+// Is the device at rest after a reset? While it is not, its registers do not change. 2.4.2 and 4.1.4.3.2: the
+// driver waits until it reads a status of 0.
 bool PciTransport::settled() {
   if (registers_.resetting == 0) return true;
   if (device_.phase() != Device::Phase::Stopped) return false;
@@ -253,7 +262,8 @@ void PciTransport::common_write(u64 offset, unsigned size, u64 value) {
       registers_.driver_feature_select = static_cast<u32>(value);
       return;
     case CommonOffset::driver_feature:
-      if (registers_.driver_feature_select >= 2 || (registers_.status & DeviceStatus::features_ok) != 0) return;
+      if (registers_.driver_feature_select >= 2 || (registers_.status & DeviceStatus::features_ok) != 0)
+        return;
       registers_.driver_features =
           merged(registers_.driver_features, 4 * registers_.driver_feature_select, 4, value);
       return;
@@ -266,7 +276,8 @@ void PciTransport::common_write(u64 offset, unsigned size, u64 value) {
       registers_.queue_select = static_cast<u16>(value);
       return;
     case CommonOffset::queue_vector:
-      if (registers_.queue_select < device_.queue_count()) registers_.vectors[registers_.queue_select] = vector;
+      if (registers_.queue_select < device_.queue_count())
+        registers_.vectors[registers_.queue_select] = vector;
       return;
     default:
       return write_queue(offset, size, value);

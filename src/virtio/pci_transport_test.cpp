@@ -29,10 +29,12 @@ struct TransportTest : ::testing::Test {
 TEST_F(TransportTest, ListsItsPartsAsCapabilities) {
   EXPECT_EQ(config(0, 4), 0x1044'1af4u);
   std::map<unsigned, std::pair<u32, u32>> parts;
-  for (u16 at = static_cast<u16>(config(0x34, 1)); at != 0; at = static_cast<u16>(config(static_cast<u16>(at + 1), 1))) {
+  for (u16 at = static_cast<u16>(config(0x34, 1)); at != 0;
+       at = static_cast<u16>(config(static_cast<u16>(at + 1), 1))) {
     if (config(at, 1) != 9) continue;
     EXPECT_EQ(config(static_cast<u16>(at + 4), 1), 0u);
-    parts[config(static_cast<u16>(at + 3), 1)] = {config(static_cast<u16>(at + 8), 4), config(static_cast<u16>(at + 12), 4)};
+    parts[config(static_cast<u16>(at + 3), 1)] = {config(static_cast<u16>(at + 8), 4),
+                                                  config(static_cast<u16>(at + 12), 4)};
     if (config(static_cast<u16>(at + 3), 1) == 2) {
       EXPECT_EQ(config(static_cast<u16>(at + 16), 4), 4u);
     }
@@ -108,7 +110,8 @@ TEST_F(TransportTest, ReadingTheIsrClearsIt) {
 
 TEST_F(TransportTest, ConfigSpaceIsAWayToTheRegion) {
   u16 at = static_cast<u16>(config(0x34, 1));
-  while (config(static_cast<u16>(at + 3), 1) != 5 || config(at, 1) != 9) at = static_cast<u16>(config(static_cast<u16>(at + 1), 1));
+  while (config(static_cast<u16>(at + 3), 1) != 5 || config(at, 1) != 9)
+    at = static_cast<u16>(config(static_cast<u16>(at + 1), 1));
   pci.config_write(static_cast<u16>(at + 8), 4, CommonOffset::queue_count);
   pci.config_write(static_cast<u16>(at + 12), 4, 2);
   EXPECT_EQ(config(static_cast<u16>(at + 16), 2), 1u);
@@ -130,8 +133,9 @@ TEST_F(TransportTest, StateOfAnotherDeviceIsRefused) {
   EXPECT_FALSE(pci.load(state).ok());
 }
 
-// The guest's processor in the registers and the device's thread in the queues, as fast as both can: resets in the
-// middle of requests, doorbells at any time. Meant for ThreadSanitizer; here it must end, with every answer right.
+// The guest's processor in the registers and the device's thread in the queues, as fast as both can: resets
+// in the middle of requests, doorbells at any time. Meant for ThreadSanitizer; here it must end, with every
+// answer right.
 TEST(TransportThreads, ResetsAndRequestsFromTwoThreads) {
   struct Locked final : Notifier, Interrupts, DmaObserver, Complaints {
     std::mutex board;

@@ -1,6 +1,6 @@
-// What a virtio device needs from the program around it. A device is core code without threads: its queues are
-// processed wherever Device::run() is called, its registers are accessed under the board's lock (device.hpp says what
-// is shared between the two and how). Freestanding.
+// What a virtio device needs from the program around it. A device is core code without threads: its queues
+// are processed wherever Device::run() is called, its registers are accessed under the board's lock
+// (device.hpp says what is shared between the two and how). Freestanding.
 #pragma once
 
 #include "base/address.hpp"
@@ -8,8 +8,8 @@
 
 namespace nacre::virtio {
 
-// The doorbell: run() has something to do. Any thread, with or without the board's lock; must not block, and takes
-// no lock that is held while run() is called.
+// The doorbell: run() has something to do. Any thread, with or without the board's lock; must not block, and
+// takes no lock that is held while run() is called.
 class Notifier {
  public:
   virtual void wake() = 0;
@@ -18,8 +18,8 @@ class Notifier {
   ~Notifier() = default;
 };
 
-// Called by run(), on its thread, without any lock of the board: the implementation takes the board's lock and calls
-// PciTransport::interrupt() or config_interrupt().
+// Called by run(), on its thread, without any lock of the board: the implementation takes the board's lock
+// and calls PciTransport::interrupt() or config_interrupt().
 class Interrupts {
  public:
   virtual void queue(unsigned index) = 0;
@@ -29,8 +29,9 @@ class Interrupts {
   ~Interrupts() = default;
 };
 
-// Hears of stores to guest RAM that no processor made, so that whoever keeps translations of code drops them. Called
-// by run() only, only for pages marked as code, after the bytes were stored and before the guest is told of them.
+// Hears of stores to guest RAM that no processor made, so that whoever keeps translations of code drops them.
+// Called by run() only, only for pages marked as code, after the bytes were stored and before the guest is
+// told of them.
 class DmaObserver {
  public:
   // [address, address + bytes), in one region of RAM, was stored to.

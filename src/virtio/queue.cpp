@@ -70,9 +70,10 @@ bool Queue::add_segment(const Descriptor& descriptor, u16 flags, Chain& chain, c
   return true;
 }
 
-// A table of descriptors elsewhere: linked in the split format, one after another in the packed one. None of them may
-// be indirect again. 2.7.5.3, 2.8.7.
-bool Queue::add_indirect(const Descriptor& descriptor, u16 flags, Chain& chain, const GuestMemory& memory) const {
+// A table of descriptors elsewhere: linked in the split format, one after another in the packed one. None of
+// them may be indirect again. 2.7.5.3, 2.8.7.
+bool Queue::add_indirect(const Descriptor& descriptor, u16 flags, Chain& chain,
+                         const GuestMemory& memory) const {
   constexpr u32 kBytes = sizeof(Descriptor);
   const u32 count = descriptor.length / kBytes;
   if (!features_.indirect || (flags & DescriptorFlag::next) != 0) return false;
@@ -134,7 +135,8 @@ void Queue::advance_packed(u16& position, u16 counter, u16 slots) {
 Pop Queue::pop_packed(Chain& chain, const GuestMemory& memory) {
   state_.next_available = static_cast<u16>(state_.next_available % size_);
   u16 at = state_.next_available;
-  if (!is_available_packed(load16_acquire(descriptors_ + sizeof(Descriptor) * usize{at} + 14))) return Pop::Empty;
+  if (!is_available_packed(load16_acquire(descriptors_ + sizeof(Descriptor) * usize{at} + 14)))
+    return Pop::Empty;
   for (u16 seen = 1;; ++seen) {
     if (seen > size_) return Pop::Malformed;
     const Descriptor entry = read(descriptors_ + sizeof(Descriptor) * usize{at});

@@ -3,8 +3,8 @@
 //   while (queue.pop(chain) == Pop::Chain) { …; queue.push(chain.id, written); }
 //   if (queue.publish(memory)) interrupts.queue(i);
 //
-// All of a ring is the guest's and may change at any moment: each word is read once, checked, and used from its copy.
-// Freestanding. Threads: owned by whoever owns the device's queues (device.hpp).
+// All of a ring is the guest's and may change at any moment: each word is read once, checked, and used from
+// its copy. Freestanding. Threads: owned by whoever owns the device's queues (device.hpp).
 #pragma once
 
 #include "base/result.hpp"
@@ -67,8 +67,8 @@ class Queue {
   [[nodiscard]] bool running() const { return descriptors_ != nullptr; }
   [[nodiscard]] u16 size() const { return size_; }
 
-  // The next request. Malformed: the guest has broken the rules, and the queue cannot go on. A queue that does not run
-  // is empty.
+  // The next request. Malformed: the guest has broken the rules, and the queue cannot go on. A queue that
+  // does not run is empty.
   Pop pop(Chain& chain, const GuestMemory& memory);
   // The request is done: `written` bytes of its writable segments, from their start on, hold data.
   void push(ChainId id, u32 written);

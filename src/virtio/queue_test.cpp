@@ -1,4 +1,5 @@
-// Both ring formats as a device meets them: whole requests, suppression, and everything a guest can get wrong.
+// Both ring formats as a device meets them: whole requests, suppression, and everything a guest can get
+// wrong.
 #include "virtio/queue.hpp"
 
 #include <gtest/gtest.h>
@@ -14,7 +15,8 @@ using testing::Guest;
 // Copies what it reads into what it writes.
 class Echo final : public Device {
  public:
-  Echo(Guest& guest, unsigned batch) : Device({.name = "echo"}, queue_, guest.space, guest.ports()), batch_(batch) {}
+  Echo(Guest& guest, unsigned batch)
+      : Device({.name = "echo"}, queue_, guest.space, guest.ports()), batch_(batch) {}
   u64 config_read(u64, unsigned) override { return 0; }
   unsigned served = 0;
 
@@ -75,7 +77,8 @@ TEST_P(QueueTest, BytesGoThroughWhateverTheFraming) {
       const u64 from = driver.put(text, sizeof text);
       const u64 to = driver.allocate(sizeof text);
       const u32 rest = sizeof text - cut;
-      const u16 id = driver.add(0, {{from, cut}, {from + cut, rest}}, {{to, rest}, {to + rest, cut}}, indirect);
+      const u16 id =
+          driver.add(0, {{from, cut}, {from + cut, rest}}, {{to, rest}, {to + rest, cut}}, indirect);
       driver.kick(0);
       const auto used = driver.used(0);
       ASSERT_EQ(used.size(), 1u);
@@ -163,8 +166,12 @@ TEST_P(QueueTest, SaysWhenItWantsToHearOfRequests) {
 }
 
 TEST_P(QueueTest, RefusesBuffersThatAreNotMemory) {
-  for (const Driver::Buffer bad : {Driver::Buffer{Guest::kRam, 16}, {Guest::kRam - 8, 16}, {~u64{0} - 7, 16},
-                                   {0x1000, 0xffff'ffff}, {u64{1} << 63, 1}, {0x1000, 0}}) {
+  for (const Driver::Buffer bad : {Driver::Buffer{Guest::kRam, 16},
+                                   {Guest::kRam - 8, 16},
+                                   {~u64{0} - 7, 16},
+                                   {0x1000, 0xffff'ffff},
+                                   {u64{1} << 63, 1},
+                                   {0x1000, 0}}) {
     bring_up();
     driver.add(0, {}, {bad});
     expect_broken("a buffer");

@@ -1,4 +1,5 @@
-// Small helps for devices' configuration spaces, which are structures that a guest reads by bytes. Freestanding.
+// Small helps for devices' configuration spaces, which are structures that a guest reads by bytes.
+// Freestanding.
 #pragma once
 
 #include "base/types.hpp"

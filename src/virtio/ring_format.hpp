@@ -1,5 +1,5 @@
-// The layout of both kinds of rings in guest RAM. Virtio 1.2, 2.7 (split) and 2.8 (packed). And how a word of theirs is
-// loaded and stored: once, whole, with its order. Freestanding.
+// The layout of both kinds of rings in guest RAM. Virtio 1.2, 2.7 (split) and 2.8 (packed). And how a word of
+// theirs is loaded and stored: once, whole, with its order. Freestanding.
 #pragma once
 
 #include "base/types.hpp"

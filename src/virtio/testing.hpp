@@ -1,5 +1,5 @@
-// Test support: RAM with a virtio driver's model in it, which talks to a device as a guest does: through its PCI
-// function's registers and rings in memory. Both ring formats.
+// Test support: RAM with a virtio driver's model in it, which talks to a device as a guest does: through its
+// PCI function's registers and rings in memory. Both ring formats.
 //
 //   Guest guest;  Rng device(guest.space, guest.ports(), entropy);  Driver driver(guest, device);
 //   ASSERT_TRUE(driver.bring_up(Feature::version_1));
@@ -39,7 +39,8 @@ struct RecordedMessages final : irq::MessageSink {
 struct Guest final : Notifier, Interrupts, DmaObserver, Complaints {
   static constexpr u64 kRam = 4 * kMiB;
 
-  std::vector<u8> ram = std::vector<u8>(kRam + 64);  // the host's mapping is page-aligned: 16 bytes will do here
+  std::vector<u8> ram =
+      std::vector<u8>(kRam + 64);  // the host's mapping is page-aligned: 16 bytes will do here
   std::vector<u8> flags = std::vector<u8>(kRam / kPageSize);
   memory::AddressSpace space;
   RecordedMessages messages;
@@ -150,7 +151,8 @@ class Driver {
   }
 
   // Makes a request available, without telling. `indirect`: its descriptors are in a table.
-  u16 add(unsigned queue, const std::vector<Buffer>& out, const std::vector<Buffer>& in, bool indirect = false) {
+  u16 add(unsigned queue, const std::vector<Buffer>& out, const std::vector<Buffer>& in,
+          bool indirect = false) {
     Ring& ring = queues_[queue];
     std::vector<std::pair<Buffer, u16>> all;
     for (const Buffer& b : out) all.emplace_back(b, u16{0});
@@ -171,7 +173,8 @@ class Driver {
   }
   // Rings the doorbell, as a write to the bus, and lets the device do what it will.
   void kick(unsigned queue) {
-    NACRE_CHECK(transport_->ring(GuestPhysical(transport_->region_base() + BarLayout::doorbells + 4 * queue)));
+    NACRE_CHECK(
+        transport_->ring(GuestPhysical(transport_->region_base() + BarLayout::doorbells + 4 * queue)));
     device_.run();
   }
   // What the device has given back since the last call.
@@ -208,7 +211,8 @@ class Driver {
   // Asks for one interrupt when the `ahead`-th use from now on is shown (event index).
   void want_interrupt_after(unsigned queue, u16 ahead) {
     Ring& ring = queues_[queue];
-    guest_.store<u16>(ring.place.driver + SplitRing::used_event(ring.place.size), static_cast<u16>(ring.used + ahead));
+    guest_.store<u16>(ring.place.driver + SplitRing::used_event(ring.place.size),
+                      static_cast<u16>(ring.used + ahead));
   }
   Guest& guest() { return guest_; }
   // Descriptors that are free in the ring.
@@ -231,8 +235,8 @@ class Driver {
     u16 available = 0, used = 0, next_id = 0;
     bool available_wrap = true, used_wrap = true;
     u16 free = 0;
-    std::map<u16, u16> slots;                // packed: taken by a buffer id
-    std::map<u16, std::vector<u16>> taken;   // split: by head
+    std::map<u16, u16> slots;               // packed: taken by a buffer id
+    std::map<u16, std::vector<u16>> taken;  // split: by head
     std::deque<u16> free_slots;
   };
 
@@ -319,22 +323,23 @@ class Driver {
   std::map<unsigned, Ring> queues_;
 };
 
-// Any sequence of accesses to registers and rings, and of a device's runs: no check may be reached. The device is one
-// that `make(guest)` gives; `more(bytes)` may do what else can happen to it.
+// Any sequence of accesses to registers and rings, and of a device's runs: no check may be reached. The
+// device is one that `make(guest)` gives; `more(bytes)` may do what else can happen to it.
 template <typename Make, typename More>
 void virtio_sequence(nacre::testing::ByteSource bytes, Make make, More more) {
   Guest guest;
   auto device = make(guest);
   Driver driver(guest, *device);
-  constexpr u64 kBringUp[] = {
-      Feature::version_1, Feature::version_1 | Feature::event_index | Feature::indirect,
-      Feature::version_1 | Feature::packed | Feature::event_index | Feature::indirect,
-      Feature::version_1 | Feature::indirect};
+  constexpr u64 kBringUp[] = {Feature::version_1,
+                              Feature::version_1 | Feature::event_index | Feature::indirect,
+                              Feature::version_1 | Feature::packed | Feature::event_index | Feature::indirect,
+                              Feature::version_1 | Feature::indirect};
   while (!bytes.empty()) {
     const unsigned queue = bytes.take<u8>() % device->queue_count();
     switch (bytes.take<u8>() % 12) {
       case 0:
-        driver.write(bytes.take<u16>() % BarLayout::bytes & ~7u, 1u << bytes.take<u8>() % 4, bytes.take<u64>());
+        driver.write(bytes.take<u16>() % BarLayout::bytes & ~7u, 1u << bytes.take<u8>() % 4,
+                     bytes.take<u64>());
         break;
       case 1:
         driver.read(bytes.take<u16>() % BarLayout::bytes & ~7u, 1u << bytes.take<u8>() % 4);
@@ -365,7 +370,8 @@ void virtio_sequence(nacre::testing::ByteSource bytes, Make make, More more) {
         guest.store<u64>(at, bytes.take<u8>() % 8 == 0 ? bytes.take<u64>() : bytes.take<u32>() % Guest::kRam);
         guest.store<u32>(at + 8, bytes.take<u8>() % 8 == 0 ? bytes.take<u32>() : bytes.take<u16>() % 2048);
         guest.store<u16>(at + 12, bytes.take<u8>() & 0x87);
-        guest.store<u16>(at + 14, static_cast<u16>(bytes.take<u8>() % place.size | (bytes.take<u8>() & 0x80) << 8));
+        guest.store<u16>(at + 14,
+                         static_cast<u16>(bytes.take<u8>() % place.size | (bytes.take<u8>() & 0x80) << 8));
         const u16 available = guest.load<u16>(place.driver + 2);
         guest.store<u16>(place.driver + 4 + 2 * u64(available % place.size), slot);
         guest.store<u16>(place.driver + 2, static_cast<u16>(available + 1));

@@ -1,6 +1,6 @@
-// DeviceThread: the thread on which the queues of one or more virtio devices are processed, so that no vCPU waits for a
-// disk. It sleeps until a doorbell rings or something happens on the host's side.
-// Threads: raise() any, without a lock, general registers only; the rest the thread that owns the VM.
+// DeviceThread: the thread on which the queues of one or more virtio devices are processed, so that no vCPU
+// waits for a disk. It sleeps until a doorbell rings or something happens on the host's side. Threads:
+// raise() any, without a lock, general registers only; the rest the thread that owns the VM.
 #pragma once
 
 #include <poll.h>
@@ -23,8 +23,8 @@ class DeviceThread {
   DeviceThread& operator=(const DeviceThread&) = delete;
   ~DeviceThread() { stop(); }
 
-  // Before start(): a device, what is run on the thread when it ends, a descriptor that makes devices run when it is
-  // readable.
+  // Before start(): a device, what is run on the thread when it ends, a descriptor that makes devices run
+  // when it is readable.
   void add(virtio::Device& device) { devices_.push_back(&device); }
   void at_end(std::function<void()> action) { last_.push_back(std::move(action)); }
   void watch(int descriptor) { watched_.push_back({descriptor, POLLIN, 0}); }

@@ -21,7 +21,9 @@ Result<std::unique_ptr<StorageDisk>> StorageDisk::open(const DiskConfig& config)
   std::unique_ptr<storage::Image> image =
       std::make_unique<storage::Raw>(std::move(file), access, storage::Raw::Said::ByUser);
   if (image->size() < virtio::blk::kSectorBytes) {
-    return Error("The disk image ").append(config.path.c_str()).append(" is empty; a disk has at least 512 bytes.");
+    return Error("The disk image ")
+        .append(config.path.c_str())
+        .append(" is empty; a disk has at least 512 bytes.");
   }
   return std::unique_ptr<StorageDisk>(new StorageDisk(std::move(loop), std::move(image)));
 }
@@ -77,7 +79,8 @@ void StorageDisk::complain(int error) {
 
 void StorageDisk::close() {
   while (device_->under_way() != 0) image_->wait();
-  if (const Status status = image_->close(); !status) Line().text("nacre: ").text(status.error().message()).write_to(2);
+  if (const Status status = image_->close(); !status)
+    Line().text("nacre: ").text(status.error().message()).write_to(2);
 }
 
 }  // namespace nacre::vm

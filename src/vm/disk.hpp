@@ -1,4 +1,5 @@
-// StorageDisk: a disk image as a virtio block device sees it. Made with the machine, driven on the device's thread.
+// StorageDisk: a disk image as a virtio block device sees it. Made with the machine, driven on the device's
+// thread.
 #pragma once
 
 #include <array>

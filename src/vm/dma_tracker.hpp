@@ -1,20 +1,21 @@
-// DmaTracker: tells every vCPU of guest memory that a device has stored to and that held translated code, and knows
-// when none of them can execute what stood there before.
+// DmaTracker: tells every vCPU of guest memory that a device has stored to and that held translated code, and
+// knows when none of them can execute what stood there before.
 //
-// A vCPU is inside (may run guest code) or outside. It looks at its list on the way in, so one that is outside has
-// nothing to be waited for; one that is inside is kicked, and comes out. `state` counts its steps: odd is inside.
-// The order that makes it right: a device's thread notes ranges, then reads `state`; a vCPU changes `state`, then looks
-// for ranges (both sequentially consistent), so that at least one of them sees the other.
+// A vCPU is inside (may run guest code) or outside. It looks at its list on the way in, so one that is
+// outside has nothing to be waited for; one that is inside is kicked, and comes out. `state` counts its
+// steps: odd is inside. The order that makes it right: a device's thread notes ranges, then reads `state`; a
+// vCPU changes `state`, then looks for ranges (both sequentially consistent), so that at least one of them
+// sees the other.
 //
-// Threads: enter() and leave() are the vCPU's own; written() and settle() any device's thread, which holds no lock.
-// General registers only.
+// Threads: enter() and leave() are the vCPU's own; written() and settle() any device's thread, which holds no
+// lock. General registers only.
 #pragma once
 
 #include <array>
 
+#include "virtio/ports.hpp"
 #include "vm/board_lock.hpp"
 #include "vm/hosted_environment.hpp"
-#include "virtio/ports.hpp"
 
 namespace nacre::vm {
 

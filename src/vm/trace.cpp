@@ -14,10 +14,10 @@ struct Word {
   u32 topics;
 };
 constexpr Word kWords[] = {
-    {"exec", TraceTopic::exec},        {"event", TraceTopic::event},     {"int", TraceTopic::event},
-    {"port", TraceTopic::port},        {"io", TraceTopic::port},         {"mmio", TraceTopic::mmio},
-    {"msr", TraceTopic::msr},          {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
-    {"direct", TraceTopic::direct},    {"all", ~TraceTopic::last & 0xff},
+    {"exec", TraceTopic::exec},     {"event", TraceTopic::event},      {"int", TraceTopic::event},
+    {"port", TraceTopic::port},     {"io", TraceTopic::port},          {"mmio", TraceTopic::mmio},
+    {"msr", TraceTopic::msr},       {"unknown", TraceTopic::unknown},  {"last", TraceTopic::last},
+    {"direct", TraceTopic::direct}, {"all", ~TraceTopic::last & 0xff},
 };
 
 u32 topic_of(const char* text, usize length) {

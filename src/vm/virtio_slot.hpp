@@ -1,6 +1,6 @@
-// VirtioSlot: what one virtio device needs from the VM: its doorbell wakes the device's thread, its interrupts take the
-// board's lock, and a guest's mistake becomes one line on stderr.
-// Threads: virtio/ports.hpp says who calls what.
+// VirtioSlot: what one virtio device needs from the VM: its doorbell wakes the device's thread, its
+// interrupts take the board's lock, and a guest's mistake becomes one line on stderr. Threads:
+// virtio/ports.hpp says who calls what.
 #pragma once
 
 #include "virtio/pci_transport.hpp"

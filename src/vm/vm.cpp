@@ -22,8 +22,8 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   return options;
 }
 
-// Programs run as themselves see the host's processor, so it must be what the guest was promised. With several vCPUs, what
-// one flushes would have to reach the others' stubs: not yet.
+// Programs run as themselves see the host's processor, so it must be what the guest was promised. With
+// several vCPUs, what one flushes would have to reach the others' stubs: not yet.
 engine::DirectMode direct_mode(const Config& config) {
   const bool possible = config.cpu_level == cpu::Level::Host && config.processors == 1;
   return possible ? config.direct : engine::DirectMode::Off;

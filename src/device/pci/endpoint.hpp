@@ -1,8 +1,8 @@
-// Endpoint: a function with a type 0 header, one 64-bit memory region (BAR 0), a list of capabilities, MSI-X, and no
-// interrupt pin: it interrupts by messages only. A device derives from it and answers for the region.
+// Endpoint: a function with a type 0 header, one 64-bit memory region (BAR 0), a list of capabilities, MSI-X,
+// and no interrupt pin: it interrupts by messages only. A device derives from it and answers for the region.
 //
-// The region has the MSI-X table and pending bits in it, and may have a doorbell area: writes there take no lock.
-// PCI Local Bus 3.0, chapter 6. Freestanding. Threads: as function.hpp says.
+// The region has the MSI-X table and pending bits in it, and may have a doorbell area: writes there take no
+// lock. PCI Local Bus 3.0, chapter 6. Freestanding. Threads: as function.hpp says.
 #pragma once
 
 #include <atomic>
@@ -24,7 +24,7 @@ class Endpoint : public Function {
   // Parts of the region. `bytes` is a power of two of at least a page.
   struct Region {
     u32 bytes = 0;
-    u32 table = 0, pending = 0;               // offsets of the MSI-X structures, pages of their own
+    u32 table = 0, pending = 0;             // offsets of the MSI-X structures, pages of their own
     u32 doorbells = 0, doorbell_bytes = 0;  // 0 bytes: none
   };
   struct State {
@@ -79,7 +79,7 @@ class Endpoint : public Function {
   u8 initial_[kConfigBytes] = {};
   u16 next_capability_ = Offset::first_capability;
   u16 last_link_ = Offset::capabilities;
-  u16 msix_control_ = 0;  // offset of the control register
+  u16 msix_control_ = 0;        // offset of the control register
   std::atomic<u64> doorbells_;  // where they are decoded now; kNowhere: not at all
 };
 

@@ -1,5 +1,6 @@
-// Function: what sits behind one bus/device/function number. PCI Local Bus 3.0, 6.1; PCI Express Base 4.0, 7.2.
-// Freestanding. Threads: everything under the board's lock but for ring(), which any thread may call at any time.
+// Function: what sits behind one bus/device/function number. PCI Local Bus 3.0, 6.1; PCI Express
+// Base 4.0, 7.2. Freestanding. Threads: everything under the board's lock but for ring(), which any thread
+// may call at any time.
 #pragma once
 
 #include "base/address.hpp"

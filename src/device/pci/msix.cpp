@@ -100,7 +100,8 @@ void MsiX::send_pending() {
 }
 
 Status MsiX::load(const State& state) {
-  if (state.version != State::kVersion) return Error("a PCI device's saved MSI-X table has an unknown version");
+  if (state.version != State::kVersion)
+    return Error("a PCI device's saved MSI-X table has an unknown version");
   state_ = state;
   state_.enabled &= 1;
   state_.masked &= 1;

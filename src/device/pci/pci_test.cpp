@@ -17,9 +17,10 @@ struct Messages final : irq::MessageSink {
 class Device final : public Endpoint {
  public:
   explicit Device(irq::MessageSink& sink)
-      : Endpoint(sink, {.vendor = 0x1af4, .device = 0x1044, .subsystem = 7, .class_code = 0x020000, .revision = 1},
-                 {.bytes = 0x8000, .table = 0x4000, .pending = 0x5000, .doorbells = 0x3000, .doorbell_bytes = 8},
-                 3) {
+      : Endpoint(
+            sink, {.vendor = 0x1af4, .device = 0x1044, .subsystem = 7, .class_code = 0x020000, .revision = 1},
+            {.bytes = 0x8000, .table = 0x4000, .pending = 0x5000, .doorbells = 0x3000, .doorbell_bytes = 8},
+            3) {
     u64 next = 0xc000'1000;
     reset(next);
     EXPECT_EQ(next, 0xc001'0000u);
@@ -66,7 +67,8 @@ TEST_F(EndpointTest, HasItsIdentityAndNoInterruptPin) {
   EXPECT_EQ(device.config_read(8, 4), 0x0200'0001u);
   EXPECT_EQ(device.config_read(0x2e, 2), 7u);
   EXPECT_EQ(device.config_read(Offset::interrupt_pin, 1), 0u);
-  EXPECT_EQ(device.config_read(Offset::status, 2) & StatusBit::capabilities_list, StatusBit::capabilities_list);
+  EXPECT_EQ(device.config_read(Offset::status, 2) & StatusBit::capabilities_list,
+            StatusBit::capabilities_list);
   device.config_write(0, 4, 0);
   EXPECT_EQ(device.config_read(0, 4), 0x1044'1af4u);
   EXPECT_EQ(device.config_read(0x100, 4), 0u);  // no extended capabilities

@@ -29,7 +29,8 @@ inline void balloon_sequence(nacre::testing::ByteSource bytes) {
         const unsigned queue = more.take<u8>() % 4;
         if (driver.place(queue).size == 0 || driver.room(queue) < 2) return;
         for (unsigned i = 0; i < 4; ++i) driver.guest().store<u32>(0x3000 + 4 * i, more.take<u32>() % 2048);
-        driver.add(queue, {{0x3000, 1 + more.take<u8>() % 64u}}, {{more.take<u16>() * 16u, 1 + more.take<u16>() % 20000u}});
+        driver.add(queue, {{0x3000, 1 + more.take<u8>() % 64u}},
+                   {{more.take<u16>() * 16u, 1 + more.take<u16>() % 20000u}});
         balloon.ring(queue);
         balloon.run();
       });

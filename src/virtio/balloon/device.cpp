@@ -149,9 +149,11 @@ Balloon::State Balloon::state() const {
   return state;
 }
 
-// The statistics buffer is not kept: a driver that waits for it gets it back with the next request after a reset.
+// The statistics buffer is not kept: a driver that waits for it gets it back with the next request after a
+// reset.
 Status Balloon::load(const State& state) {
-  if (state.version != State::kVersion) return Error("the memory balloon's saved state has an unknown version");
+  if (state.version != State::kVersion)
+    return Error("the memory balloon's saved state has an unknown version");
   target_ = state.pages;
   actual_.store(state.actual, std::memory_order_relaxed);
   return {};

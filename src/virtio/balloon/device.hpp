@@ -1,8 +1,8 @@
-// The memory balloon: takes pages from the guest and gives them back, reads its statistics, and lets go of pages that the
-// guest reports as free. Virtio 1.2, 5.5.
+// The memory balloon: takes pages from the guest and gives them back, reads its statistics, and lets go of
+// pages that the guest reports as free. Virtio 1.2, 5.5.
 //
-// Queues: inflate, deflate, statistics, reporting; the last two close up where the driver takes only one of them.
-// Freestanding. Threads: as virtio/device.hpp says; Ballast is called on the queues' side.
+// Queues: inflate, deflate, statistics, reporting; the last two close up where the driver takes only one of
+// them. Freestanding. Threads: as virtio/device.hpp says; Ballast is called on the queues' side.
 #pragma once
 
 #include "virtio/balloon/registers.hpp"
@@ -13,7 +13,8 @@ namespace nacre::virtio::balloon {
 // The backend: the host's memory behind the guest's.
 class Ballast {
  public:
-  // Whole pages of guest RAM are of no use to the guest now. They may be lost: they read as zeros, or as before.
+  // Whole pages of guest RAM are of no use to the guest now. They may be lost: they read as zeros, or as
+  // before.
   virtual void release(u64 guest, u8* host, u64 bytes) = 0;
   // New statistics are there: Balloon::statistic().
   virtual void statistics() {}

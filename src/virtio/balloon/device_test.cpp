@@ -44,7 +44,8 @@ TEST_P(BalloonTest, TheGuestIsAskedAndAnswers) {
 TEST_P(BalloonTest, PagesInARowAreLetGoTogether) {
   bring_up();
   give(0, {5, 6, 7, 20, 22, 23, 21});
-  EXPECT_EQ(ballast.released, (Ranges{{0x5000, 0x3000}, {0x14000, 0x1000}, {0x16000, 0x2000}, {0x15000, 0x1000}}));
+  EXPECT_EQ(ballast.released,
+            (Ranges{{0x5000, 0x3000}, {0x14000, 0x1000}, {0x16000, 0x2000}, {0x15000, 0x1000}}));
 }
 
 TEST_P(BalloonTest, PagesThatAreNotMemoryAreNotTouched) {
@@ -110,7 +111,9 @@ TEST_P(BalloonTest, ItsStateComesBack) {
 INSTANTIATE_TEST_SUITE_P(Formats, BalloonTest, ::testing::Values(0, Feature::packed | Feature::event_index),
                          [](const auto& format) { return format.param == 0 ? "split" : "packed"; });
 
-TEST(Balloon, SurvivesRandomSequences) { nacre::testing::run_random_sequences(balloon_sequence, 1000); }
+TEST(Balloon, SurvivesRandomSequences) {
+  nacre::testing::run_random_sequences(balloon_sequence, 1000);
+}
 
 }  // namespace
 }  // namespace nacre::virtio::balloon

@@ -9,7 +9,7 @@ struct BalloonFeature {  // 5.5.3
   static constexpr u64 stats = 1 << 1, deflate_on_oom = 1 << 2, reporting = 1 << 5;
 };
 
-struct Config {  // 5.5.4
+struct Config {    // 5.5.4
   u32 pages = 0;   // of 4 KiB that the host wants
   u32 actual = 0;  // that it has; the guest writes it
   u32 free_page_hint = 0, poison = 0;

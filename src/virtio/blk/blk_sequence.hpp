@@ -1,5 +1,5 @@
-// A disk in memory that answers at once or later, and any sequence of accesses against the block device; shared by fuzz
-// target and random test.
+// A disk in memory that answers at once or later, and any sequence of accesses against the block device;
+// shared by fuzz target and random test.
 #pragma once
 
 #include <utility>
@@ -56,7 +56,8 @@ struct MemoryDisk final : Disk {
 inline void blk_sequence(nacre::testing::ByteSource bytes) {
   MemoryDisk disk;
   disk.answers_at_once = bytes.take<u8>() % 2 == 0;
-  const BlkOptions options = {.bytes = disk.bytes.size(), .read_only = bytes.take<u8>() % 8 == 0, .queues = 2};
+  const BlkOptions options = {
+      .bytes = disk.bytes.size(), .read_only = bytes.take<u8>() % 8 == 0, .queues = 2};
   testing::virtio_sequence(
       bytes,
       [&](testing::Guest& guest) {
@@ -78,7 +79,8 @@ inline void blk_sequence(nacre::testing::ByteSource bytes) {
         guest.store<u32>(0x3018, more.take<u8>());
         guest.store<u32>(0x301c, more.take<u8>() % 4);
         const u32 data = more.take<u8>() % 4 * 512 + (more.take<u8>() % 8 == 0 ? 1 : 0);
-        driver.add(queue, {{0x3000, more.take<u8>() % 2 == 0 ? 16u : 32u}, {0x4000, data + 1}}, {{0x5000, data + 1}});
+        driver.add(queue, {{0x3000, more.take<u8>() % 2 == 0 ? 16u : 32u}, {0x4000, data + 1}},
+                   {{0x5000, data + 1}});
         blk.ring(queue);
         blk.run();
       });

@@ -5,8 +5,8 @@
 namespace nacre::virtio::blk {
 namespace {
 
-constexpr unsigned kBudget = 128;  // requests of one queue before the others have their turn
-constexpr u32 kPageExponent = 3;   // blocks of 4 KiB below sectors of 512 bytes
+constexpr unsigned kBudget = 128;    // requests of one queue before the others have their turn
+constexpr u32 kPageExponent = 3;     // blocks of 4 KiB below sectors of 512 bytes
 constexpr u32 kMostRange = 1 << 22;  // sectors discarded or zeroed at once: 2 GiB
 
 u64 features_of(const BlkOptions& options) {
@@ -97,7 +97,8 @@ bool Blk::stopped() {
 }
 
 void Blk::publish_finished() {
-  for (; finished_ != 0; finished_ &= finished_ - 1) publish(static_cast<unsigned>(__builtin_ctzll(finished_)));
+  for (; finished_ != 0; finished_ &= finished_ - 1)
+    publish(static_cast<unsigned>(__builtin_ctzll(finished_)));
 }
 
 // The status is the last byte that the device may write, wherever the driver has cut. 5.2.6, 2.7.4.
@@ -138,7 +139,8 @@ void Blk::begin(unsigned index) {
 
 RequestStatus Blk::prepare(ChainReader& reader, const RequestHeader& header, Slot& slot) {
   const RequestType type = static_cast<RequestType>(header.type);
-  const bool changes = type == RequestType::Out || type == RequestType::Discard || type == RequestType::WriteZeroes;
+  const bool changes =
+      type == RequestType::Out || type == RequestType::Discard || type == RequestType::WriteZeroes;
   if (changes && options_.read_only) return RequestStatus::IoError;  // 5.2.6.2
   switch (type) {
     case RequestType::In:
@@ -163,7 +165,8 @@ RequestStatus Blk::prepare_transfer(const RequestHeader& header, bool to_guest, 
   request.kind = to_guest ? DiskRequest::Kind::Read : DiskRequest::Kind::Write;
   const u64 skip = to_guest ? 0 : sizeof(RequestHeader);
   request.bytes = to_guest ? chain_.writable_bytes - 1 : chain_.readable_bytes - skip;
-  if (request.bytes % kSectorBytes != 0 || !within(header.sector, request.bytes)) return RequestStatus::IoError;
+  if (request.bytes % kSectorBytes != 0 || !within(header.sector, request.bytes))
+    return RequestStatus::IoError;
   if (request.bytes > 0xffff'0000) return RequestStatus::IoError;  // what the used ring can tell
   request.offset = header.sector << kSectorShift;
   const unsigned first = to_guest ? chain_.readable : 0;

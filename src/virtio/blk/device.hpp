@@ -1,6 +1,6 @@
-// The block device. Virtio 1.2, 5.2. Any number of requests up to kSlots is under way at once, from all queues, and they
-// complete in any order; the guest orders by flushes.
-// Freestanding. Threads: as virtio/device.hpp says; Disk is called on the queues' side.
+// The block device. Virtio 1.2, 5.2. Any number of requests up to kSlots is under way at once, from all
+// queues, and they complete in any order; the guest orders by flushes. Freestanding. Threads: as
+// virtio/device.hpp says; Disk is called on the queues' side.
 #pragma once
 
 #include "virtio/blk/registers.hpp"
@@ -8,14 +8,15 @@
 
 namespace nacre::virtio::blk {
 
-// What the disk is asked for. Lives until it is complete; `slot` is below Blk::kSlots and tells those under way apart.
+// What the disk is asked for. Lives until it is complete; `slot` is below Blk::kSlots and tells those under
+// way apart.
 struct DiskRequest {
   enum class Kind : u8 { Read, Write, Flush, Discard, WriteZeroes };
   Kind kind = Kind::Read;
   bool may_unmap = false;  // WriteZeroes: space may be given back
   bool failed = false;     // by the disk, when it is complete
   u16 slot = 0;
-  u64 offset = 0, bytes = 0;  // within the disk's size
+  u64 offset = 0, bytes = 0;          // within the disk's size
   const Segment* segments = nullptr;  // of Read and Write: `bytes` in all
   unsigned segment_count = 0;
 };
@@ -84,11 +85,11 @@ class Blk final : public Device {
 
   Disk& disk_;
   const BlkOptions options_;
-  Config config_;               // under the board's lock
-  std::atomic<u64> sectors_;    // what of it both sides know
+  Config config_;             // under the board's lock
+  std::atomic<u64> sectors_;  // what of it both sides know
   unsigned under_way_ = 0;
-  u64 finished_ = 0;            // queues that have something to publish
-  u64 starved_ = 0;             // queues that were left because no slot was free
+  u64 finished_ = 0;  // queues that have something to publish
+  u64 starved_ = 0;   // queues that were left because no slot was free
   Queue queue_[kQueues];
   Chain chain_;
   Slot slots_[kSlots];

@@ -225,7 +225,9 @@ TEST_P(BlkTest, AResizeIsAConfigurationChange) {
 INSTANTIATE_TEST_SUITE_P(Formats, BlkTest, ::testing::Values(0, Feature::packed),
                          [](const auto& format) { return format.param == 0 ? "split" : "packed"; });
 
-TEST(Blk, SurvivesRandomSequences) { nacre::testing::run_random_sequences(blk_sequence, 1000); }
+TEST(Blk, SurvivesRandomSequences) {
+  nacre::testing::run_random_sequences(blk_sequence, 1000);
+}
 
 }  // namespace
 }  // namespace nacre::virtio::blk

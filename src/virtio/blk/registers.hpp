@@ -10,7 +10,7 @@ struct BlkFeature {  // 5.2.3
                        topology = 1 << 10, multi_queue = 1 << 12, discard = 1 << 13, write_zeroes = 1 << 14;
 };
 
-struct Config {  // 5.2.4
+struct Config {      // 5.2.4
   u64 capacity = 0;  // sectors of 512 bytes, whatever blk_size says
   u32 size_max = 0, seg_max = 0;
   u16 cylinders = 0;
@@ -30,7 +30,14 @@ static_assert(sizeof(Config) == 64 && __builtin_offsetof(Config, blk_size) == 20
               __builtin_offsetof(Config, num_queues) == 34 &&
               __builtin_offsetof(Config, write_zeroes_may_unmap) == 56);
 
-enum class RequestType : u32 { In = 0, Out = 1, Flush = 4, GetId = 8, Discard = 11, WriteZeroes = 13 };  // 5.2.6
+enum class RequestType : u32 {
+  In = 0,
+  Out = 1,
+  Flush = 4,
+  GetId = 8,
+  Discard = 11,
+  WriteZeroes = 13
+};  // 5.2.6
 
 struct RequestHeader {
   u32 type = 0, reserved = 0;

@@ -20,9 +20,10 @@ u64 features_of(const NetOptions& options) {
 // What a feature needs: 5.1.3.1.
 constexpr struct {
   u64 feature, needs;
-} kNeeds[] = {{F::guest_tso4, F::guest_csum},     {F::guest_tso6, F::guest_csum}, {F::host_tso4, F::csum},
-              {F::host_tso6, F::csum},            {F::guest_announce, F::ctrl_vq}, {F::multi_queue, F::ctrl_vq},
-              {F::ctrl_mac_addr, F::ctrl_vq},     {F::ctrl_guest_offloads, F::ctrl_vq}};
+} kNeeds[] = {{F::guest_tso4, F::guest_csum},  {F::guest_tso6, F::guest_csum},
+              {F::host_tso4, F::csum},         {F::host_tso6, F::csum},
+              {F::guest_announce, F::ctrl_vq}, {F::multi_queue, F::ctrl_vq},
+              {F::ctrl_mac_addr, F::ctrl_vq},  {F::ctrl_guest_offloads, F::ctrl_vq}};
 
 Offloads offloads_of(u64 features) {
   return {.csum = (features & F::guest_csum) != 0,
@@ -152,7 +153,8 @@ bool Net::send_one(bool& taken_back) {
                      (gso == Header::tcp6 && has(F::host_tso6));
   const bool csum_known = (header.flags & Header::needs_csum) == 0 || has(F::csum);
   if (bytes < 14 || bytes > kMostPacket || !known || !csum_known) return true;
-  if ((header.flags & Header::needs_csum) != 0 && u64{header.csum_start} + header.csum_offset + 2 > bytes) return true;
+  if ((header.flags & Header::needs_csum) != 0 && u64{header.csum_start} + header.csum_offset + 2 > bytes)
+    return true;
   if (gso != Header::none && (header.gso_bytes == 0 || (header.flags & Header::needs_csum) == 0)) return true;
   unsigned count = 0;
   while (reader.left() != 0) pieces_[count++] = reader.take(reader.left());
@@ -264,7 +266,8 @@ u8 Net::obey(ChainReader& reader) {
       return Control::ok;
     case Control::pairs_set: {
       u16 pairs = 0;
-      if (!has(F::multi_queue) || !reader.read(pairs) || pairs == 0 || pairs > options_.pairs) return Control::error;
+      if (!has(F::multi_queue) || !reader.read(pairs) || pairs == 0 || pairs > options_.pairs)
+        return Control::error;
       active_pairs_ = pairs;
       return Control::ok;
     }

@@ -1,5 +1,6 @@
-// The network device. Virtio 1.2, 5.1: mergeable buffers, checksum and TCP segmentation offload both ways, several
-// queue pairs, control queue, link status and announcements. It does not filter: what the network gives, the guest gets.
+// The network device. Virtio 1.2, 5.1: mergeable buffers, checksum and TCP segmentation offload both ways,
+// several queue pairs, control queue, link status and announcements. It does not filter: what the network
+// gives, the guest gets.
 //
 // Queues: receive and transmit of pair 0, of pair 1 …, then control.
 // Freestanding. Threads: as virtio/device.hpp says; Network is called on the queues' side.
@@ -55,8 +56,8 @@ class Net final : public Device {
   u64 config_read(u64 offset, unsigned size) override;
   [[nodiscard]] bool accepts(u64 features) const override;
 
-  // Under the board's lock; then PciTransport::config_interrupt(). announce(): the guest is asked to make itself known,
-  // as after a move to another host; only where it has negotiated that.
+  // Under the board's lock; then PciTransport::config_interrupt(). announce(): the guest is asked to make
+  // itself known, as after a move to another host; only where it has negotiated that.
   void set_link(bool up);
   void announce();
 
@@ -88,7 +89,7 @@ class Net final : public Device {
   std::atomic<u16> link_ = LinkStatus::up;
   unsigned active_pairs_ = 1;  // by phase, as the queues
   Offloads offloads_;
-  u64 stalled_ = 0;      // transmit queues that the network did not take from
+  u64 stalled_ = 0;       // transmit queues that the network did not take from
   usize held_bytes_ = 0;  // a packet that waits for buffers in packet_; 0: none
   Header held_;
   Queue queue_[2 * kPairs + 1];

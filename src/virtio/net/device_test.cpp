@@ -18,7 +18,9 @@ struct NetTest : ::testing::TestWithParam<u64> {
   Driver driver{guest, net};
   static constexpr u64 kPlain = F::mac | F::status | F::ctrl_vq | F::ctrl_mac_addr | F::guest_announce;
 
-  void bring_up(u64 features = kPlain) { ASSERT_TRUE(driver.bring_up(Feature::version_1 | GetParam() | features, 16)); }
+  void bring_up(u64 features = kPlain) {
+    ASSERT_TRUE(driver.bring_up(Feature::version_1 | GetParam() | features, 16));
+  }
   u64 config(u64 offset, unsigned size) { return driver.read(BarLayout::device + offset, size); }
   void transmit(const Header& header, const std::string& packet) {
     const u64 at = driver.allocate(12 + packet.size());
@@ -29,7 +31,8 @@ struct NetTest : ::testing::TestWithParam<u64> {
   }
   u8 command(unsigned queue, u8 kind, u8 what, const std::string& data) {
     const u8 head[2] = {kind, what};
-    const u64 at = driver.put(head, 2), more = driver.put(data.data(), data.size()), answer = driver.allocate(1);
+    const u64 at = driver.put(head, 2), more = driver.put(data.data(), data.size()),
+              answer = driver.allocate(1);
     guest.store<u8>(answer, 0xee);
     std::vector<Driver::Buffer> out = {{at, 2}};
     if (!data.empty()) out.push_back({more, static_cast<u32>(data.size())});
@@ -79,7 +82,11 @@ TEST_P(NetTest, DropsWhatAsksForMoreThanWasNegotiated) {
   bring_up(kPlain | F::csum | F::host_tso4);
   transmit({.flags = Header::needs_csum, .csum_start = 14, .csum_offset = 6}, packet(60));
   transmit({.flags = Header::needs_csum, .csum_start = 58, .csum_offset = 6}, packet(60));  // beyond its end
-  transmit({.flags = Header::needs_csum, .gso_type = Header::tcp4, .gso_bytes = 1000, .csum_start = 34, .csum_offset = 16},
+  transmit({.flags = Header::needs_csum,
+            .gso_type = Header::tcp4,
+            .gso_bytes = 1000,
+            .csum_start = 34,
+            .csum_offset = 16},
            packet(4000));
   EXPECT_EQ(network.sent.size(), 2u);
 }
@@ -187,7 +194,8 @@ TEST_P(NetTest, ControlCommands) {
   EXPECT_TRUE(network.offloads.csum);
   EXPECT_EQ(command(2, 5, 0, std::string(8, '\0')), Control::ok);
   EXPECT_FALSE(network.offloads.csum);
-  EXPECT_EQ(command(2, 5, 0, std::string("\200\0\0\0\0\0\0\0", 8)), Control::error);  // tso4 was not negotiated
+  EXPECT_EQ(command(2, 5, 0, std::string("\200\0\0\0\0\0\0\0", 8)),
+            Control::error);  // tso4 was not negotiated
   net.announce();
   driver.transport().config_interrupt();
   EXPECT_EQ(config(6, 2), u64{LinkStatus::up | LinkStatus::announce});
@@ -228,7 +236,9 @@ TEST_P(NetTest, ItsStateComesBack) {
 INSTANTIATE_TEST_SUITE_P(Formats, NetTest, ::testing::Values(0, Feature::packed | Feature::event_index),
                          [](const auto& format) { return format.param == 0 ? "split" : "packed"; });
 
-TEST(Net, SurvivesRandomSequences) { nacre::testing::run_random_sequences(net_sequence, 1000); }
+TEST(Net, SurvivesRandomSequences) {
+  nacre::testing::run_random_sequences(net_sequence, 1000);
+}
 
 }  // namespace
 }  // namespace nacre::virtio::net

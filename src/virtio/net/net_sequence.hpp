@@ -1,4 +1,5 @@
-// A network of two lists, and any sequence of accesses against the network device; shared by fuzz target and random test.
+// A network of two lists, and any sequence of accesses against the network device; shared by fuzz target and
+// random test.
 #pragma once
 
 #include <deque>
@@ -17,7 +18,8 @@ struct ListNetwork final : Network {
   bool send(const Header& header, const Segment* pieces, unsigned count) override {
     if (!takes) return false;
     std::string packet;
-    for (unsigned i = 0; i < count; ++i) packet.append(reinterpret_cast<const char*>(pieces[i].host), pieces[i].bytes);
+    for (unsigned i = 0; i < count; ++i)
+      packet.append(reinterpret_cast<const char*>(pieces[i].host), pieces[i].bytes);
     sent.emplace_back(header, packet);
     return true;
   }
@@ -37,7 +39,9 @@ inline void net_sequence(nacre::testing::ByteSource bytes) {
   const NetOptions options = {.mac = {2, 0, 0, 0, 0, 1}, .pairs = 2, .mtu = 1500};
   testing::virtio_sequence(
       bytes,
-      [&](testing::Guest& guest) { return std::make_unique<Net>(guest.space, guest.ports(), network, options); },
+      [&](testing::Guest& guest) {
+        return std::make_unique<Net>(guest.space, guest.ports(), network, options);
+      },
       [&](Net& net, testing::Driver& driver, nacre::testing::ByteSource& more) {
         network.takes = more.take<u8>() % 4 != 0;
         network.sent.clear();

@@ -1,4 +1,5 @@
-// The network device's features, configuration space, packet header and control commands. Virtio 1.2, 5.1. Freestanding.
+// The network device's features, configuration space, packet header and control commands. Virtio 1.2, 5.1.
+// Freestanding.
 #pragma once
 
 #include "base/types.hpp"
@@ -26,7 +27,7 @@ struct LinkStatus {
 
 // Before each packet, both ways. 5.1.6.
 struct Header {
-  static constexpr u8 needs_csum = 1, data_valid = 2;               // flags
+  static constexpr u8 needs_csum = 1, data_valid = 2;            // flags
   static constexpr u8 none = 0, tcp4 = 1, tcp6 = 4, ecn = 0x80;  // gso_type
   u8 flags = 0, gso_type = none;
   u16 header_bytes = 0, gso_bytes = 0, csum_start = 0, csum_offset = 0;
@@ -35,7 +36,8 @@ struct Header {
 static_assert(sizeof(Header) == 12);
 
 struct Control {  // class << 8 | command: 5.1.6.5
-  static constexpr u16 mac_addr_set = 0x0101, announce_ack = 0x0300, pairs_set = 0x0400, offloads_set = 0x0500;
+  static constexpr u16 mac_addr_set = 0x0101, announce_ack = 0x0300, pairs_set = 0x0400,
+                       offloads_set = 0x0500;
   static constexpr u8 ok = 0, error = 1;
 };
 

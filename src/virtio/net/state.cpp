@@ -18,14 +18,17 @@ Net::State Net::state() const {
 }
 
 Status Net::load(const State& state) {
-  if (state.version != State::kVersion) return Error("the network device's saved state has an unknown version");
+  if (state.version != State::kVersion)
+    return Error("the network device's saved state has an unknown version");
   if (state.active_pairs == 0 || state.active_pairs > options_.pairs) {
     return Error("the network device's saved state has another number of queues");
   }
   link_.store(state.link & (LinkStatus::up | LinkStatus::announce), std::memory_order_relaxed);
   store_mac(state.mac);
   active_pairs_ = state.active_pairs;
-  tell_offloads({.csum = (state.offloads & 1) != 0, .tso4 = (state.offloads & 2) != 0, .tso6 = (state.offloads & 4) != 0});
+  tell_offloads({.csum = (state.offloads & 1) != 0,
+                 .tso4 = (state.offloads & 2) != 0,
+                 .tso6 = (state.offloads & 4) != 0});
   return {};
 }
 

@@ -59,7 +59,9 @@ INSTANTIATE_TEST_SUITE_P(Rings, RngTest,
                          ::testing::Values(0, Feature::event_index, Feature::packed,
                                            Feature::packed | Feature::event_index));
 
-TEST(Rng, SurvivesRandomSequences) { nacre::testing::run_random_sequences(rng_sequence, 1000); }
+TEST(Rng, SurvivesRandomSequences) {
+  nacre::testing::run_random_sequences(rng_sequence, 1000);
+}
 
 }  // namespace
 }  // namespace nacre::virtio::rng

@@ -121,7 +121,8 @@ void Vsock::receive() {
   publish(kReceive);
 }
 
-// The packet held into one buffer; what does not fit follows as another packet of the same stream. False: no buffer.
+// The packet held into one buffer; what does not fit follows as another packet of the same stream. False: no
+// buffer.
 bool Vsock::deliver() {
   if (!pop(kReceive, chain_)) return false;
   if (chain_.writable_bytes < sizeof(PacketHeader) + (held_header_.bytes != 0 ? 1 : 0)) {

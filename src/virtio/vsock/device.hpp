@@ -1,8 +1,9 @@
-// The socket device: carries packets of stream sockets between guest and host. Virtio 1.2, 5.10. Connections and their
-// credit are the backend's; what is here is that a packet is whole, from this guest and to this host, and that a reset goes
-// back for one that is not a stream's.
+// The socket device: carries packets of stream sockets between guest and host. Virtio 1.2, 5.10. Connections
+// and their credit are the backend's; what is here is that a packet is whole, from this guest and to this
+// host, and that a reset goes back for one that is not a stream's.
 //
-// Queues: receive, transmit, event. Freestanding. Threads: as virtio/device.hpp says; Sockets is called on the queues' side.
+// Queues: receive, transmit, event. Freestanding. Threads: as virtio/device.hpp says; Sockets is called on
+// the queues' side.
 #pragma once
 
 #include "virtio/device.hpp"
@@ -12,11 +13,11 @@ namespace nacre::virtio::vsock {
 
 class Sockets {
  public:
-  // A packet from the guest; `header.bytes` of payload in pieces. False: not now; it is offered again when the device is
-  // next run.
+  // A packet from the guest; `header.bytes` of payload in pieces. False: not now; it is offered again when
+  // the device is next run.
   [[nodiscard]] virtual bool send(const PacketHeader& header, const Segment* pieces, unsigned count) = 0;
-  // The next packet for the guest: `header` (addresses and length are filled in by the device) and up to `most` bytes of
-  // payload at `to`, whose number goes to header.bytes. False: none.
+  // The next packet for the guest: `header` (addresses and length are filled in by the device) and up to
+  // `most` bytes of payload at `to`, whose number goes to header.bytes. False: none.
   [[nodiscard]] virtual bool receive(PacketHeader& header, u8* to, u32 most) = 0;
   // The guest's driver has started anew: all connections are gone.
   virtual void reset() = 0;

@@ -18,7 +18,12 @@ struct VsockTest : ::testing::TestWithParam<u64> {
 
   void SetUp() override { ASSERT_TRUE(driver.bring_up(Feature::version_1 | GetParam(), 16)); }
   static PacketHeader to_host(Operation operation, u32 bytes = 0) {
-    return {.source_cid = 3, .target_cid = 2, .source_port = 1000, .target_port = 52, .bytes = bytes, .type = 1,
+    return {.source_cid = 3,
+            .target_cid = 2,
+            .source_port = 1000,
+            .target_port = 52,
+            .bytes = bytes,
+            .type = 1,
             .operation = static_cast<u16>(operation)};
   }
   void send(const PacketHeader& header, const std::string& payload = "") {
@@ -50,7 +55,8 @@ TEST_P(VsockTest, CarriesPacketsToTheHost) {
 }
 
 TEST_P(VsockTest, CarriesPacketsToTheGuestAndCutsThemToItsBuffers) {
-  sockets.waiting.emplace_back(PacketHeader{.source_port = 52, .target_port = 1000, .type = 1, .operation = 5}, "hello guest");
+  sockets.waiting.emplace_back(
+      PacketHeader{.source_port = 52, .target_port = 1000, .type = 1, .operation = 5}, "hello guest");
   const u64 first = offer(44 + 6), second = offer(100);
   driver.kick(0);
   const auto used = driver.used(0);
@@ -107,7 +113,9 @@ TEST_P(VsockTest, APacketShorterThanItSaysStopsTheDevice) {
 INSTANTIATE_TEST_SUITE_P(Formats, VsockTest, ::testing::Values(0, Feature::packed | Feature::event_index),
                          [](const auto& format) { return format.param == 0 ? "split" : "packed"; });
 
-TEST(Vsock, SurvivesRandomSequences) { nacre::testing::run_random_sequences(vsock_sequence, 1000); }
+TEST(Vsock, SurvivesRandomSequences) {
+  nacre::testing::run_random_sequences(vsock_sequence, 1000);
+}
 
 }  // namespace
 }  // namespace nacre::virtio::vsock

@@ -19,7 +19,16 @@ static_assert(sizeof(PacketHeader) == 44);
 struct PacketType {
   static constexpr u16 stream = 1;
 };
-enum class Operation : u16 { Invalid, Request, Response, Reset, Shutdown, ReadWrite, CreditUpdate, CreditRequest };
+enum class Operation : u16 {
+  Invalid,
+  Request,
+  Response,
+  Reset,
+  Shutdown,
+  ReadWrite,
+  CreditUpdate,
+  CreditRequest
+};
 
 inline constexpr u32 kMostPayload = 64 * 1024;
 

@@ -1,4 +1,5 @@
-// Sockets that are two lists, and any sequence of accesses against the socket device; shared by fuzz target and random test.
+// Sockets that are two lists, and any sequence of accesses against the socket device; shared by fuzz target
+// and random test.
 #pragma once
 
 #include <deque>
@@ -17,7 +18,8 @@ struct ListSockets final : Sockets {
   bool send(const PacketHeader& header, const Segment* pieces, unsigned count) override {
     if (!takes) return false;
     std::string bytes;
-    for (unsigned i = 0; i < count; ++i) bytes.append(reinterpret_cast<const char*>(pieces[i].host), pieces[i].bytes);
+    for (unsigned i = 0; i < count; ++i)
+      bytes.append(reinterpret_cast<const char*>(pieces[i].host), pieces[i].bytes);
     NACRE_CHECK(bytes.size() == header.bytes);
     sent.emplace_back(header, bytes);
     return true;
@@ -37,11 +39,13 @@ struct ListSockets final : Sockets {
 inline void vsock_sequence(nacre::testing::ByteSource bytes) {
   ListSockets sockets;
   testing::virtio_sequence(
-      bytes, [&](testing::Guest& guest) { return std::make_unique<Vsock>(guest.space, guest.ports(), sockets, 3); },
+      bytes,
+      [&](testing::Guest& guest) { return std::make_unique<Vsock>(guest.space, guest.ports(), sockets, 3); },
       [&](Vsock& vsock, testing::Driver& driver, nacre::testing::ByteSource& more) {
         sockets.takes = more.take<u8>() % 4 != 0;
         sockets.sent.clear();
-        if (more.take<u8>() % 2 == 0) sockets.waiting.emplace_back(PacketHeader{}, std::string(more.take<u16>() % 5000, 'x'));
+        if (more.take<u8>() % 2 == 0)
+          sockets.waiting.emplace_back(PacketHeader{}, std::string(more.take<u16>() % 5000, 'x'));
         const unsigned queue = more.take<u8>() % 3;
         if (driver.place(queue).size == 0 || driver.room(queue) < 2) return;
         PacketHeader header = {.source_cid = 3, .target_cid = 2, .bytes = more.take<u8>(), .type = 1};
