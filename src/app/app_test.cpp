@@ -42,7 +42,8 @@ TEST(ExitStatus, DebugExitIsQemus) {
 TEST(ExitStatus, OwnStatusesAreEven) {
   for (const int status :
        {ExitStatus::power_off, ExitStatus::bad_input, ExitStatus::reset, ExitStatus::triple_fault,
-        ExitStatus::engine_failure, ExitStatus::output_failed, ExitStatus::quit, ExitStatus::time_limit}) {
+        ExitStatus::engine_failure, ExitStatus::output_failed, ExitStatus::quit, ExitStatus::diverged,
+        ExitStatus::time_limit}) {
     EXPECT_EQ(status % 2, 0);
   }
 }

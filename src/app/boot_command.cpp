@@ -33,6 +33,8 @@ Examples:
   nacre boot --kernel tests/kernel.elf --module 'user.elf arg' --debug-exit --timeout 10
 )";
 
+constexpr unsigned kSlowerInLockStep = 6;
+
 // A multiboot module: "FILE ARGS"; the guest is given the whole text.
 struct ModuleFile {
   host::FileBytes file;
@@ -127,12 +129,15 @@ int status_of(const Session::Outcome& outcome, const Console& console) {
 }  // namespace
 
 BootCommand::BootCommand(CLI::App& app)
-    : command_(
+    : BootCommand(
           app.add_subcommand("boot", "Boot a kernel: Linux (bzImage, vmlinux), PVH ELF or multiboot 1")) {
   command_->footer(kFooter);
   command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")
       ->required()
       ->type_name("FILE");
+}
+
+BootCommand::BootCommand(CLI::App* command) : command_(command) {
   command_->add_option("--initrd", initrd_, "Initial RAM disk")->type_name("FILE");
   command_->add_option("--append", append_, "Kernel command line")->type_name("TEXT");
   command_
@@ -155,14 +160,14 @@ BootCommand::BootCommand(CLI::App& app)
 }
 
 int BootCommand::run(const host::ClockPair& early) {
-  auto status = try_run(early);
+  auto status = try_run(early, kernel_, nullptr, nullptr);
   if (status) return status.value();
   complain(status.error());
   return ExitStatus::bad_input;
 }
 
 // The files' bytes live only as long as this takes.
-Status BootCommand::load(vm::Vm& vm, const vm::Config& config) {
+Status BootCommand::load(vm::Vm& vm, const vm::Config& config, const std::string& kernel) {
   host::FileBytes initrd;
   if (!initrd_.empty()) initrd = TRY(read_part(initrd_, "initial RAM disk", config.memory_bytes));
   const auto module_files = TRY(read_modules(modules_, config.memory_bytes));
@@ -173,17 +178,24 @@ Status BootCommand::load(vm::Vm& vm, const vm::Config& config) {
   request.command_line = append_;
   request.initrd = initrd.bytes();
   request.modules = modules;
-  return load_kernel(vm, kernel_, config.memory_bytes, request);
+  return load_kernel(vm, kernel, config.memory_bytes, request);
 }
 
-Result<int> BootCommand::try_run(const host::ClockPair& early) {
+Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string& kernel,
+                                 const lockstep::Options* lock_step, lockstep::Outcome* found) {
   const auto signals = TRY(SignalEvents::create());
   vm::Config config = TRY(machine_.config(early));
   config.debug_exit = debug_exit_;
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
+  config.lock_step = lock_step;
+  config.lock_step_outcome = found;
+  if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
+  if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};
+  // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
+  if (lock_step != nullptr) config.slower = kSlowerInLockStep;
   auto place = TRY(serial_place(serial_));
   auto vm = TRY(vm::Vm::create(config));
-  if (auto status = load(*vm, config); !status) return status.error();
+  if (auto status = load(*vm, config, kernel); !status) return status.error();
 
   auto console = TRY(Console::create(place.in, place.out));
   Session session(*vm, signals, {console.get()}, machine_.timeout);

@@ -15,11 +15,17 @@ class BootCommand {
   // The exit status.
   int run(const host::ClockPair& early);
 
- private:
-  Status load(vm::Vm& vm, const vm::Config& config);
-  Result<int> try_run(const host::ClockPair& early);
+ protected:
+  // For `nacre verify`, which boots too: the options but for the kernel's.
+  explicit BootCommand(CLI::App* command);
+  Result<int> try_run(const host::ClockPair& early, const std::string& kernel, const lockstep::Options* lock_step,
+                      lockstep::Outcome* outcome);
 
   CLI::App* command_;
+
+ private:
+  Status load(vm::Vm& vm, const vm::Config& config, const std::string& kernel);
+
   MachineOptions machine_;
   std::vector<std::string> disks_;
   std::string kernel_, initrd_, append_, serial_ = "stdio";

@@ -8,6 +8,7 @@
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
 #include "app/run_command.hpp"
+#include "app/verify_command.hpp"
 #include "app/version.hpp"
 #include "host/check_report.hpp"
 #include "host/signals.hpp"
@@ -42,6 +43,7 @@ int main(int argc, char** argv) {
   nacre::app::RunCommand run(app);
   nacre::app::BootCommand boot(app);
   nacre::app::DiskCommand disk(app);
+  nacre::app::VerifyCommand verify(app);
   nacre::app::InfoCommand info(app);
   try {
     app.parse(argc, argv);
@@ -52,5 +54,6 @@ int main(int argc, char** argv) {
   if (run.chosen()) return run.run(early);
   if (boot.chosen()) return boot.run(early);
   if (disk.chosen()) return disk.run();
+  if (verify.chosen()) return verify.run(early);
   return info.run(early);
 }

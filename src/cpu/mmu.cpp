@@ -147,6 +147,7 @@ bool Walk::mark(const Step& step, u64 bits) {
   const bool done = entry_bytes_ == 8 ? replace_shared<u64>(host, step.value, desired)
                                       : replace_shared<u32>(host, step.value, desired);
   if (!done) return false;
+  if (observer_ != nullptr) observer_->table_marked(step.address);
   u8* flags = memory_.page_flags(step.address);
   if (flags != nullptr) {
     const u8 old = __atomic_fetch_or(flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);

@@ -53,6 +53,8 @@ class TranslationObserver {
   virtual void flush_page(GuestLinear address) = 0;   // INVLPG: also global
   // RAM that holds translated code was written: [address, address + bytes), within one page.
   virtual void code_written(GuestPhysical address, usize bytes) = 0;
+  // The page walker set accessed or dirty bits in this entry of a page table.
+  virtual void table_marked(GuestPhysical entry) { static_cast<void>(entry); }
 
  protected:
   ~TranslationObserver() = default;

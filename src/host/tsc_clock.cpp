@@ -65,9 +65,10 @@ u64 tsc_frequency(const ClockPair& since) {
   return told != 0 && difference < found / 2000 ? told : found;
 }
 
-TscClock::TscClock(u64 hz)
+TscClock::TscClock(u64 hz, unsigned slower)
     : hz_(hz),
       multiplier_(static_cast<u64>((static_cast<u128>(kNsPerSecond) << 32) / hz)),
-      start_(__rdtsc()) {}
+      start_(__rdtsc()),
+      slower_(slower) {}
 
 }  // namespace nacre::host

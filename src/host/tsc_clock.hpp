@@ -22,11 +22,17 @@ u64 tsc_frequency(const ClockPair& since);
 
 class TscClock {
  public:
-  // Time starts now at 0.
-  explicit TscClock(u64 hz);
+  // Time starts now at 0, and passes 2^slower times slower than the host's.
+  explicit TscClock(u64 hz, unsigned slower = 0);
 
   [[nodiscard]] u64 hz() const { return hz_; }
-  [[nodiscard]] static u64 tsc() { return __rdtsc(); }
+  // The host's counter, unless time was slowed down.
+  [[nodiscard]] u64 tsc() const {
+    const u64 count = __rdtsc();
+    return slower_ == 0 ? count : start_ + static_cast<u64>(static_cast<i64>(count - start_) >> slower_);
+  }
+  // How long the host must wait for these nanoseconds to pass here.
+  [[nodiscard]] u64 on_host(u64 ns) const { return ns > ~u64{0} >> slower_ ? ~u64{0} : ns << slower_; }
   [[nodiscard]] u64 now() const { return at(tsc()); }
   // What now() is, was or will be when the counter shows `count`.
   [[nodiscard]] u64 at(u64 count) const {
@@ -40,6 +46,7 @@ class TscClock {
   u64 hz_;
   u64 multiplier_;  // ns per tick, times 2^32
   u64 start_;
+  unsigned slower_;
 };
 
 }  // namespace nacre::host

@@ -133,6 +133,7 @@ bool AddressSpace::write(GuestPhysical address, const void* from, usize bytes) c
     const u64 offset = address - region->base;
     copy_bytes(region->host + offset, source, part);
     mark_dirty(*region, offset, part);
+    if (observer_ != nullptr) observer_->written(address, source, part);
     source += part;
     address = address + part;
     bytes -= part;

@@ -21,6 +21,16 @@ class MmioHandler {
   ~MmioHandler() = default;
 };
 
+// Told of what devices, loaders and other users of AddressSpace::write() write to RAM: on their thread, after it is
+// written. Instructions of the guest do not pass here.
+class WriteObserver {
+ public:
+  virtual void written(GuestPhysical address, const u8* from, usize bytes) = 0;
+
+ protected:
+  ~WriteObserver() = default;
+};
+
 struct PageFlag {
   static constexpr u8 code = 1 << 0;   // holds translated code: a write must reach TranslationObserver
   static constexpr u8 dirty = 1 << 1;  // written since the log was last taken (kept only while logging)
@@ -69,6 +79,9 @@ class AddressSpace {
   // the mark.
   [[nodiscard]] bool mark_written(GuestPhysical address, u64 bytes) const;
 
+  // One at a time; null: none. The caller sees to it that nobody writes meanwhile.
+  void observe_writes(WriteObserver* observer) { observer_ = observer; }
+
   // Dispatch to MMIO handlers; all ones where nothing is. An access that runs over a window's end is
   // split into bytes.
   [[nodiscard]] u64 mmio_read(GuestPhysical address, unsigned size) const;
@@ -82,6 +95,7 @@ class AddressSpace {
 
   Region regions_[kMaxRegions];  // sorted by base
   usize count_ = 0;
+  WriteObserver* observer_ = nullptr;
 };
 
 }  // namespace nacre::memory

@@ -50,9 +50,9 @@ class HostedEnvironment final : public board::Environment {
 
   u64 now() override { return clock_.now(); }
   u64 wall_clock() override;
-  u64 tsc() override { return host::TscClock::tsc(); }
+  u64 tsc() override { return clock_.tsc(); }
   time::Instant instant() override {
-    const u64 count = host::TscClock::tsc();
+    const u64 count = clock_.tsc();
     return {count, clock_.at(count)};
   }
   u64 random() override;

@@ -29,7 +29,7 @@ void BoardGuard::arm_timer(unsigned processor) {
   if (timer.timer == nullptr || deadline >= timer.armed) return;
   timer.armed = deadline;
   const u64 now = machine_.environment.now();
-  timer.timer->arm_after(deadline > now ? deadline - now : 0);
+  timer.timer->arm_after(deadline > now ? machine_.environment.clock().on_host(deadline - now) : 0);
 }
 
 void BoardGuard::arm_timers(u32 processors) {

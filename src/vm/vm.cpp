@@ -56,7 +56,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   mallopt(M_ARENA_MAX, 1);
   auto ram = TRY(host::GuestRam::create(config.memory_bytes));
   auto attention = TRY(Attention::create());
-  const host::TscClock clock(host::tsc_frequency(config.early));
+  const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
   std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
   if (auto status = vm->devices_.create(config.devices); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
@@ -100,14 +100,15 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .trace_instructions =
           trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
       .interrupt_hint = &environment_.processor(i).interrupt_hint,
-      .native_tsc = true,
+      .native_tsc = config.slower == 0,
       .direct = direct_mode(config),
       .tsc_hz = clock_.hz(),
       .group = group_.get(),
       .number = i,
       .ram_file = ram_.file(),
   };
-  auto vcpu = engine::make_vcpu(config.engine, context);
+  auto vcpu = config.lock_step != nullptr ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
+                                          : engine::make_vcpu(config.engine, context);
   if (!vcpu) return vcpu.error();
   processor->vcpu = vcpu.take();
   if (i != 0) processor->vcpu->state().activity = cpu::Activity::WaitForSipi;
@@ -281,7 +282,7 @@ void Vm::sleep(Processor& processor) {
     const u64 deadline = board->next_deadline(processor.number);
     const u64 now = clock_.now();
     if (deadline <= now) return;
-    if (deadline != board::kNever) duration = deadline - now;
+    if (deadline != board::kNever) duration = clock_.on_host(deadline - now);
   }
   link.wake.sleep(duration);
 }

@@ -18,6 +18,7 @@
 #include "board/boot/boot.hpp"
 #include "cpu/model.hpp"
 #include "engine/factory.hpp"
+#include "engine/lockstep/lock_step.hpp"
 #include "host/guest_ram.hpp"
 #include "vm/devices.hpp"
 #include "vm/machine.hpp"
@@ -35,6 +36,10 @@ struct Config {
   DeviceConfig devices;
   u32 trace_topics = 0;
   int trace_file = 2;
+  unsigned slower = 0;  // the guest's time passes so many powers of two slower than the host's
+  // Run in lock step (engine/lockstep); `engine` counts for nothing then. Both outlive the Vm.
+  const lockstep::Options* lock_step = nullptr;
+  lockstep::Outcome* lock_step_outcome = nullptr;
   host::ClockPair early;  // read when the program started: the longer ago, the better the TSC is known
 };
 

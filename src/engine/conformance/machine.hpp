@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -32,13 +33,13 @@ struct Machine {
   std::unique_ptr<cpu::Model> model;
   std::unique_ptr<engine::Vcpu> vcpu;
 
-  using Maker = Result<std::unique_ptr<engine::Vcpu>> (*)(const engine::EngineContext&);
-  explicit Machine(Maker make) {
+  using Maker = std::function<Result<std::unique_ptr<engine::Vcpu>>(const engine::EngineContext&)>;
+  explicit Machine(const Maker& make, cpu::Platform* other = nullptr) {
     base = reinterpret_cast<u8*>((reinterpret_cast<u64>(ram.data()) + kPageSize - 1) & ~(kPageSize - 1));
     NACRE_CHECK(space.add_ram(GuestPhysical(0), kRamBytes, base, flags.data()).ok());
     cpu::Model::Options options;
     model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::NativeCpuid(), options).take());
-    const engine::EngineContext context{space, platform, *model};
+    const engine::EngineContext context{space, other != nullptr ? *other : platform, *model};
     vcpu = make(context).take();
     set_up();
   }

@@ -5,7 +5,7 @@
 namespace nacre::conformance {
 
 // No device, no interrupt, no time.
-class QuietPlatform final : public cpu::Platform {
+class QuietPlatform : public cpu::Platform {
  public:
   u64 mmio_read(GuestPhysical, unsigned) override { return ~u64{0}; }
   void mmio_write(GuestPhysical, unsigned, u64) override {}

@@ -82,8 +82,7 @@ struct Block {
   BlockIndex hash_next = kNone;
   BlockIndex page_next = kNone;
   ExitIndex incoming = kNone;
-  u8 denied = 0;            // how often a group's page was not all that the group wanted
-  bool flags_live = false;  // at entry
+  u8 denied = 0;  // how often a group's page was not all that the group wanted
   bool valid = false;
 };
 

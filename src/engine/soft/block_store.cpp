@@ -65,7 +65,6 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   b.first_instruction = static_cast<u32>(infos_.size());
   b.instructions = static_cast<u16>(translator.instructions().size());
   b.guest_bytes = static_cast<u16>(translator.guest_bytes());
-  b.flags_live = translator.flags_live_at_entry();
   b.valid = true;
   if (input.mismatch != 0) put_entry_before(b, input.mismatch);
   infos_.insert(infos_.end(), translator.instructions().begin(), translator.instructions().end());
@@ -116,7 +115,7 @@ void BlockStore::put_entry_before(Block& b, u64 mismatch) {
     u8 probe[64];
     Emitter measure(probe, code_.executable(b.code), sizeof probe);
     Emitter& to = attempt == 0 ? measure : emitter;
-    Translator::verify_target(to, b.linear, b.flags_live, mismatch);
+    Translator::verify_target(to, b.linear, mismatch);
     NACRE_CHECK(!to.overflowed());
     bytes = to.size();
   }
@@ -128,7 +127,7 @@ u64 BlockStore::indirect_entry(Block& b, u64 mismatch) {
     constexpr usize kRoom = 96;
     if (used_ + kRoom > CodeCache::kCodeBytes) return 0;
     Emitter emitter(code_.writable(used_), code_.executable(used_), kRoom);
-    Translator::verify_target(emitter, b.linear, b.flags_live, mismatch);
+    Translator::verify_target(emitter, b.linear, mismatch);
     emitter.jmp_to(code_address(b));
     NACRE_CHECK(!emitter.overflowed());
     b.indirect_entry = static_cast<u32>(used_);

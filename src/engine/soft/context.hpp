@@ -33,6 +33,8 @@ struct TlbEntry {
 };
 static_assert(sizeof(TlbEntry) == 1 << kTlbEntryShift);
 
+inline constexpr u64 kMostFuel = 1024;  // CountedVcpu: blocks at a time
+
 // A group of accesses shares one check; its addend is kept here for the later ones.
 inline constexpr unsigned kGroupSlots = 16;
 
@@ -69,6 +71,8 @@ struct alignas(64) Context {
   u64 bit_word[2] = {~u64{31}, ~u64{63}};
   u64 bit_in_word[2] = {31, 63};
   const std::atomic<bool>* interrupt_hint = nullptr;  // an interrupt may be pending
+  // soft.hpp: CountedVcpu. Blocks that may still be entered; whether none has been yet; whether to stop all the same.
+  u64 fuel = 0, fresh = 0, enough = 0;
   u32 mode = 0;            // Mode bits of the code that runs
   u32 inside = 0;          // translated code runs, or is about to: written by it, read by other processors' threads
   void* engine = nullptr;  // the SoftVcpu, for helpers
@@ -78,6 +82,7 @@ struct alignas(64) Context {
   Bounce bounce;
   alignas(64) TlbEntry tlb[kViews][kTlbEntries];
   alignas(64) u64 jump_cache[kViews][kJumpCacheEntries];
+  u64 entered[kMostFuel + 1];  // CountedVcpu: where the block begins that left so much fuel
 };
 inline constexpr usize kContextBase = 128;
 static_assert(offsetof(Context, state) == kContextBase);

@@ -39,6 +39,16 @@ bool SoftVcpu::translatable() const {
   return (s.rflags & Rflags::AC) == 0 || (s.cr0 & Cr0::AM) == 0 || s.cpl() != 3;
 }
 
+TranslationInput SoftVcpu::input_at(const Tlb::CodePage& page, u64 linear, u32 mode) {
+  const u64 offset = linear & (kPageSize - 1);
+  TranslationInput input;
+  input.bytes = page.host + offset;
+  input.available = kPageSize - offset;
+  input.linear = linear;
+  input.mode = mode;
+  return input;
+}
+
 Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
   const View view = static_cast<View>(mode & Mode::view_mask);
   const Tlb::CodePage* page = tlb_.code_page(view, linear);
@@ -49,12 +59,8 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
   if (Block* known = blocks_->find(linear, physical, mode)) return known;
   put_away_vector();
   protect(*page);
-  TranslationInput input;
-  input.bytes = page->host + offset;
-  input.available = kPageSize - offset;
+  TranslationInput input = input_at(*page, linear, mode);
   if (reached == Reached::Indirectly) input.mismatch = stubs_.indirect;
-  input.linear = linear;
-  input.mode = mode;
   Block* made = blocks_->add(translator_, input, physical);
   if (made == nullptr) {
     forget_everything();
@@ -128,8 +134,15 @@ void SoftVcpu::enter(u64 code, u32 mode) {
   set_mode(mode);
   context_->enter_target = code;
   take_back_vector();
+  if (stop_after_ != 0) {
+    // Enter with TF set.
+    seen_code_ = false;
+    __asm__ volatile("pushfq\n\torq $0x100, (%%rsp)\n\tpopfq" : : : "memory", "cc");
+  }
   entries_.enter(context_.get());
   left_translated_code();
+  // Whoever still steps stops with the next trap, which then finds nobody counting.
+  stop_after_ = 0;
 }
 
 engine::Exit SoftVcpu::come_back(engine::ExitReason reason) {
@@ -159,8 +172,10 @@ engine::Exit SoftVcpu::run() {
       if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
       return come_back(engine::ExitReason::Kicked);
     }
+    if (counted_ && (context_->fuel == 0 || context_->enough != 0)) return come_back(engine::ExitReason::Kicked);
     if (state.activity != Activity::Running || event_due() || state.interrupt_shadow || !translatable()) {
       put_away_vector();
+      burn_fuel();
       switch (interpreter_.step(state)) {
         case interp::StepResult::Executed:
           continue;
@@ -176,6 +191,7 @@ engine::Exit SoftVcpu::run() {
     Block* block = block_at(state.rip, mode, global);
     if (block == nullptr) {
       put_away_vector();
+      burn_fuel();
       interpreter_.execute_one(state);
       continue;
     }

@@ -25,6 +25,13 @@ HelperResult SoftVcpu::finish_helper(HelperResult result) {
   return result == HelperResult::Leave ? HelperResult::Jump : result;
 }
 
+// The instruction at state.rip begins anew, in a block that begins with it. If the block it was in did so too, it has
+// been entered for nothing.
+HelperResult SoftVcpu::start_again() {
+  if (counted_ && context_->entered[context_->fuel] == context_->state.rip) context_->fuel++;
+  return HelperResult::Leave;
+}
+
 // Prepares to run on at state.rip without going through the dispatcher. False when that must have a look.
 bool SoftVcpu::go_on() {
   const State& state = context_->state;
@@ -75,10 +82,10 @@ HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
   const bool shadowed = (note & InterpretNote::shadowed) != 0;
   if (crosses) {
     if (!shadowed && (note & InterpretNote::bounce) != 0 && bounce(linear, bytes, write)) {
-      return finish_helper(epoch == epoch_ ? HelperResult::Bounced : HelperResult::Leave);
+      return finish_helper(epoch == epoch_ ? HelperResult::Bounced : start_again());
     }
   } else if (tlb_.fill(view_now(), linear, write) && !shadowed) {
-    return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
+    return finish_helper(epoch == epoch_ ? HelperResult::Again : start_again());
   }
   this->note(Help::Denied, context_->state.rip);
   const HelperResult result = interpret_here(note);
@@ -127,7 +134,7 @@ HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
   this->note(stack ? Help::FillStack : Help::FillGroup, rip);
   const bool crosses = ((low ^ (low + window - 1)) & ~u64{kPageSize - 1}) != 0;
   if (!crosses && (stack ? tlb_.fill_stack(view_now(), low, write) : tlb_.fill(view_now(), low, write))) {
-    return finish_helper(epoch == epoch_ ? HelperResult::Again : HelperResult::Leave);
+    return finish_helper(epoch == epoch_ ? HelperResult::Again : start_again());
   }
   this->note(Help::Twin, rip);
   if (!crosses) {
@@ -139,7 +146,7 @@ HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
       blocks_->ungroup(blocks_->index(*block));
     }
   }
-  return finish_helper(epoch == epoch_ ? HelperResult::Past : HelperResult::Leave);
+  return finish_helper(epoch == epoch_ ? HelperResult::Past : start_again());
 }
 
 HelperResult SoftVcpu::interpret_here(u64 note) {

@@ -44,6 +44,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   // Not by TF as it is now: the step may have been a popf that cleared it.
   const bool stepping = signal == SIGTRAP && info->si_code == TRAP_TRACE;
   const bool kick_signal = signal == host::SignalDispatcher::kick_signal();
+  if (stepping && stop_after_ != 0 && count_step(context)) return true;
   if (!code_.holds(pc)) {
     if (!kick_signal && !stepping) return false;
     context_->exit_request = 1;
@@ -75,6 +76,25 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   // runs the instruction again and raises what the architecture says.
   if (!whole) return false;
   return stop_at(context, block->linear + at->guest_offset, entries_.fault);
+}
+
+// True: on with the next host instruction. What the way into the first block takes does not count, and helpers
+// are not stepped through.
+bool SoftVcpu::count_step(ucontext_t* context) {
+  const u64 pc = static_cast<u64>(context->uc_mcontext.gregs[REG_RIP]);
+  const bool in_block = code_.holds(pc) && blocks_->at_code(code_.offset_of(pc)) != nullptr;
+  if (in_block) {
+    seen_code_ = true;
+    stop_after_ = stop_after_ - 1;
+  } else if (seen_code_ && !code_.holds(pc)) {
+    stop_after_ = 0;
+  }
+  if (stop_after_ == 0) {
+    context_->enough = 1;
+    return false;
+  }
+  context->uc_mcontext.gregs[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
+  return true;
 }
 
 void SoftVcpu::kick() {

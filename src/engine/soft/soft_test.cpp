@@ -529,6 +529,31 @@ TEST_F(Soft, indirect_jumps) {
   EXPECT_EQ(run_both(jump_table)->vcpu->state().gpr[x86::RSI], 1000U * 10101);
 }
 
+GUEST_CODE(same_jump_cache_entry, R"(
+  mov $3, %ecx
+  xor %edx, %edx
+1: lea 2f(%rip), %rbx
+  call *%rbx
+  stc
+  lea 2f+0x10000(%rip), %rbx
+  call *%rbx
+  add %eax, %edx
+  dec %ecx
+  jnz 1b
+  hlt
+  .balign 64
+2: xor %eax, %eax
+  ret
+  .fill 0x10000 - 3, 1, 0x90
+  mov $0, %eax
+  adc $0, %eax
+  ret)")
+
+// The second target takes flags over the jump, the first, whose entry of the jump cache it finds, does not.
+TEST_F(Soft, flags_live_through_an_indirect_jump_to_another_target_of_the_same_entry) {
+  EXPECT_EQ(run_both(same_jump_cache_entry)->vcpu->state().gpr[x86::RDX], 3U);
+}
+
 GUEST_CODE(self_modifying, R"(
   lea 2f(%rip), %rbx
   mov $100, %ecx

@@ -4,6 +4,8 @@
 
 namespace nacre::soft {
 
+using x86::Rflags;
+
 namespace {
 
 // The XSAVE components that hold guest values while translated code runs.
@@ -20,7 +22,8 @@ Result<ContextPointer> make_context() {
 }  // namespace
 
 SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
-                   std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew)
+                   std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew,
+                   TranslatorOptions options)
     : memory_(engine.memory),
       outside_(engine.platform),
       own_crew_(std::move(own_crew)),
@@ -31,9 +34,12 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
       vector_(std::move(vector)),
       interpreter_(engine.memory, *this, engine.model, vector_->unit(), this),
       tlb_(*context_, engine.memory, *this, crew_, me_),
-      translator_(stubs_),
+      translator_(stubs_, options),
+      tracer_(engine.tracer),
       native_tsc_(engine.native_tsc),
-      tscp_(engine.model.has(x86::Feature::Rdtscp) ? Mode::tscp : 0) {
+      tscp_(engine.model.has(x86::Feature::Rdtscp) ? Mode::tscp : 0),
+      counted_(options.counted) {
+  if (tracer_ != nullptr) interpreter_.set_listener(this);
   context_->engine = this;
   context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);
@@ -153,7 +159,18 @@ Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& me
   return std::unique_ptr<engine::Group>(std::move(crew));
 }
 
-Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) {
+u64 SoftVcpu::live_flags() {
+  if (!translatable()) return Rflags::arithmetic;
+  put_away_vector();
+  const u64 rip = context_->state.rip;
+  const u32 mode = mode_now();
+  const Tlb::CodePage* page = tlb_.code_page(static_cast<View>(mode & Mode::view_mask), rip);
+  return page == nullptr ? Rflags::arithmetic : translator_.flags_read(input_at(*page, rip, mode));
+}
+
+namespace {
+
+Result<std::unique_ptr<CountedVcpu>> make_with(const engine::EngineContext& engine, TranslatorOptions options) {
   if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx")) {
     return Error(
         "engine soft needs a processor with BMI2 and XSAVE (any x86-64 since 2013); use --engine interp");
@@ -164,8 +181,19 @@ Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) 
   auto vector = TRY(engine::HostedVectorUnit::create());
   std::unique_ptr<Crew> own_crew;
   if (engine.group == nullptr) own_crew = TRY(Crew::create(engine.memory, 1));
-  return std::unique_ptr<engine::Vcpu>(
-      new SoftVcpu(engine, std::move(context), std::move(code), std::move(vector), std::move(own_crew)));
+  return std::unique_ptr<CountedVcpu>(
+      new SoftVcpu(engine, std::move(context), std::move(code), std::move(vector), std::move(own_crew), options));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) {
+  auto made = TRY(make_with(engine, {}));
+  return std::unique_ptr<engine::Vcpu>(std::move(made));
+}
+
+Result<std::unique_ptr<CountedVcpu>> make_counted(const engine::EngineContext& engine, std::string_view mistranslate) {
+  return make_with(engine, {.counted = true, .mistranslate = mistranslate});
 }
 
 }  // namespace nacre::soft

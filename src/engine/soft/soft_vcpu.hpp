@@ -39,14 +39,16 @@ struct ContextDeleter {
 };
 using ContextPointer = std::unique_ptr<Context, ContextDeleter>;
 
-class SoftVcpu final : public engine::Vcpu,
+class SoftVcpu final : public CountedVcpu,
                        private cpu::TranslationObserver,
                        private cpu::Platform,
                        private direct::CodeGuard,
+                       private interp::StepListener,
                        private host::FaultHandler {
  public:
   SoftVcpu(const engine::EngineContext& engine, ContextPointer context, CodeCache code,
-           std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew);
+           std::unique_ptr<engine::HostedVectorUnit> vector, std::unique_ptr<Crew> own_crew,
+           TranslatorOptions options);
   ~SoftVcpu() override {
     crew_.leave(me_);
     if (record_ != nullptr) record_->finish(*blocks_, code_);
@@ -60,6 +62,18 @@ class SoftVcpu final : public engine::Vcpu,
   cpu::State& state() override { return context_->state; }
   void state_changed() override;
   void memory_changed(GuestPhysical address, u64 bytes) override;
+
+  void set_fuel(u64 fuel) override {
+    context_->fuel = fuel;
+    context_->entered[fuel] = 0;  // no block yet
+    context_->fresh = 1;
+    context_->enough = 0;
+  }
+  u64 fuel() const override { return context_->fuel; }
+  u64 entered(u64 fuel_left) const override { return context_->entered[fuel_left]; }
+  void stop_after(u32 host_instructions) override { stop_after_ = host_instructions; }
+  u64 live_flags() override;
+  void observe_tables(cpu::TranslationObserver& observer) override { tables_ = &observer; }
 
  private:
   // What translated code calls. The guest's vector state may be in host registers.
@@ -76,6 +90,7 @@ class SoftVcpu final : public engine::Vcpu,
   enum class StringPart : u8 { Done, Denied, Stopped };
   StringPart string_part(u64 note, u64& left);
   HelperResult finish_helper(HelperResult result);
+  HelperResult start_again();
   bool go_on();
   [[nodiscard]] View view_now() const { return static_cast<View>(context_->mode & Mode::view_mask); }
   bool event_due();
@@ -86,6 +101,9 @@ class SoftVcpu final : public engine::Vcpu,
   void flush_non_global() override;
   void flush_page(GuestLinear address) override;
   void code_written(GuestPhysical address, usize bytes) override;
+  void table_marked(GuestPhysical entry) override {
+    if (tables_ != nullptr) tables_->table_marked(entry);
+  }
 
   // cpu::Platform: forwards, after putting vector state away, because the other side may use vector
   // registers.
@@ -142,10 +160,20 @@ class SoftVcpu final : public engine::Vcpu,
     return outside_.random();
   }
 
+  // interp::StepListener: to the tracer, which takes care of vector registers itself.
+  void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) override {
+    tracer_->unknown_instruction(state, instruction.bytes, instruction.length);
+  }
+  void event(const cpu::State& state, const cpu::Event& event) override { tracer_->event(state, event); }
+
   // host::FaultHandler
   bool handle(int signal, siginfo_t* info, ucontext_t* context) override;
   bool stop_at(ucontext_t* context, u64 rip, u64 stub);
   void stop_in_stub(ucontext_t* context, usize offset);
+  bool count_step(ucontext_t* context);
+  void burn_fuel() {
+    if (counted_ && context_->fuel != 0) context_->entered[--context_->fuel] = context_->state.rip;
+  }
 
   // direct::CodeGuard
   void page_holds_code(const u8* host_page) override { tlb_.protect_code_page(host_page); }
@@ -161,6 +189,7 @@ class SoftVcpu final : public engine::Vcpu,
   Block* block_at(u64 linear, u32 mode, bool& global, Reached reached = Reached::Otherwise);
   Block* tail_at(u64 linear, u32 mode, bool& global);
   Block* led_to(ExitIndex number, u32 mode, bool& global);
+  static TranslationInput input_at(const Tlb::CodePage& page, u64 linear, u32 mode);
   void protect(const Tlb::CodePage& page);
   void enter(u64 code, u32 mode);
   engine::Exit come_back(engine::ExitReason reason);
@@ -195,8 +224,13 @@ class SoftVcpu final : public engine::Vcpu,
   std::optional<BlockStore> blocks_;
   std::optional<direct::Direct> direct_;
   Translator translator_;
+  engine::Tracer* const tracer_;
+  cpu::TranslationObserver* tables_ = nullptr;
   const bool native_tsc_;
   const u32 tscp_;  // Mode::tscp when the model has RDTSCP
+  const bool counted_;
+  volatile u32 stop_after_ = 0;  // counted only: host instructions in blocks until a stop; 0: none
+  bool seen_code_ = false;       // … and whether a block has been entered since that was set
   u64 vector_mask_ = 0;
   bool vector_live_ = false;  // the guest's vector state is in host registers
   u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for

@@ -32,6 +32,11 @@ bool is_unconditional_end(const Instruction& insn) {
   }
 }
 
+bool takes_all_flags(const Instruction& insn) {
+  const Operation operation = insn.info->operation;
+  return operation == Operation::Pushf || operation == Operation::Lahf || insn.info->kind == Class::SystemCall;
+}
+
 // Bytes are shifted by at most 31, whatever REX.W says.
 u64 shift_count_mask(const Instruction& insn) {
   const bool wide = insn.w && x86::operand_bytes(insn, insn.info->operands[0].width) == 8;
@@ -117,12 +122,26 @@ bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
   find_groups();
   addend_in_r15_ = kNone;
   infos_.reserve(2 * items_.size() + 2);
+  // A twin and a tail go on where a block that has counted could not.
+  const bool counts = options_.counted && (mode_ & Mode::key_only) == 0;
+  if (counts) count_entry();
   for (u32 i = 0; i < items_.size() && !ended_; i++) translate_item(i);
   if (!ended_) direct_exit(linear_ + guest_bytes_);
   hot_bytes_ = e_->size();
   emit_cold();
+  if (counts) emit_out_of_fuel();
   emit_exit_stubs();
   return !e_->overflowed() && e_->size() < 0xffff;
+}
+
+u32 Translator::flags_read(const TranslationInput& input) {
+  input_ = input;
+  mode_ = input.mode;
+  linear_ = input.linear;
+  items_.clear();
+  decode_block(input);
+  find_live_flags();
+  return items_[0].live_flags;
 }
 
 void Translator::decode_block(const TranslationInput& input) {
@@ -135,6 +154,7 @@ void Translator::decode_block(const TranslationInput& input) {
     // An instruction that runs over the page's end begins its own block.
     if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) break;
     item.rip = input.linear + at;
+    if (options_.counted && at != 0 && status == x86::DecodeStatus::Ok && takes_all_flags(item.insn)) break;
     if (status == x86::DecodeStatus::NeedMoreBytes || status == x86::DecodeStatus::TooLong) {
       item.insn = Instruction{};
       item.insn.length = 0;
@@ -285,7 +305,42 @@ void Translator::translate_item(u32 index) {
         done = translate_special(item);
     }
   }
-  if (!done) interpret(item);
+  if (!done) {
+    interpret(item);
+  } else if (!options_.mistranslate.empty() && !ended_ && options_.mistranslate == item.insn.info->name) {
+    commit();
+    e_->lea(x86::RAX, HostMemory::at(x86::RAX, 1));
+  }
+}
+
+// One off Context::fuel, before the first instruction. No flags.
+void Translator::count_entry() {
+  const HostMemory fuel = HostMemory::context(offsetof(Context, fuel));
+  const HostMemory fresh = HostMemory::context(offsetof(Context, fresh));
+  ways_out_.clear();
+  const auto leave_if_zero = [&](const HostMemory& what) {
+    e_->load(x86::RCX, what);
+    e_->bytes({0xe3, 2, 0xeb, 5});  // jrcxz +2; jmp +5, over the way out
+    ways_out_.push_back(e_->jmp());
+  };
+  e_->mov(x86::R15, x86::RCX);
+  const Instruction& first = items_[0].insn;
+  if (first.info != nullptr && takes_all_flags(first)) leave_if_zero(fresh);
+  leave_if_zero(fuel);
+  e_->lea(x86::RCX, HostMemory::at(x86::RCX, -1));
+  e_->store(fuel, x86::RCX);
+  e_->mov_imm(x86::R14, linear_);
+  e_->store(HostMemory::context_indexed(offsetof(Context, entered), x86::RCX, 3), x86::R14);
+  e_->mov(x86::RCX, x86::R15);
+  e_->store_imm32(fresh, 0);
+}
+
+void Translator::emit_out_of_fuel() {
+  for (const usize from : ways_out_) e_->patch32(from, e_->size());
+  e_->mov(x86::RCX, x86::R15);
+  e_->store_imm32(HostMemory::context(offsetof(Context, enough)), 1);
+  set_rip(linear_);
+  e_->jmp_to(stubs_.lookup);
 }
 
 void Translator::set_rip(u64 rip) {

@@ -5,6 +5,7 @@
 
 #include <array>
 #include <optional>
+#include <string_view>
 #include <vector>
 
 #include "engine/soft/block.hpp"
@@ -48,6 +49,12 @@ struct TranslationInput {
   u64 first_cell_address = 0;
 };
 
+// What differs for a vCPU that is compared with another (soft.hpp: CountedVcpu).
+struct TranslatorOptions {
+  bool counted = false;           // blocks count down Context::fuel, and leave when there is none
+  std::string_view mistranslate;  // a mnemonic
+};
+
 struct PlannedExit {
   u64 target = 0;
   u32 site = 0;  // offset in the block of the rel32 (or RIP-relative disp32)
@@ -79,7 +86,7 @@ u32 interpret_note(const x86::Instruction& insn);
 
 class Translator {
  public:
-  explicit Translator(const Stubs& stubs) : stubs_(stubs) {}
+  Translator(const Stubs& stubs, TranslatorOptions options) : stubs_(stubs), options_(options) {}
 
   // Translates one block into `emitter`. After it: instructions(), exits(), cells_used(), hot_bytes(),
   // guest_bytes(). False when the buffer was too small.
@@ -91,11 +98,11 @@ class Translator {
   [[nodiscard]] usize hot_bytes() const { return hot_bytes_; }
   [[nodiscard]] usize guest_bytes() const { return guest_bytes_; }
 
-  // Whether somebody may read flags that were set before the block.
-  [[nodiscard]] bool flags_live_at_entry() const { return items_[0].live_flags != 0; }
+  // The arithmetic flags that code at this place may read before it overwrites them; translates nothing.
+  u32 flags_read(const TranslationInput& input);
 
-  // Emits "if R14 is not `rip` go to `mismatch`"; uses R15, and flags unless they are live.
-  static void verify_target(Emitter& emitter, u64 rip, bool flags_live, u64 mismatch);
+  // Emits "if R14 is not `rip` go to `mismatch`"; uses R15, and no flags.
+  static void verify_target(Emitter& emitter, u64 rip, u64 mismatch);
 
  private:
   struct Item {
@@ -126,6 +133,8 @@ class Translator {
   void find_live_flags();
   [[nodiscard]] u32 flags_live_at(u64 target) const;
   void translate_item(u32 index);
+  void count_entry();
+  void emit_out_of_fuel();
   bool translate_plain(const Item& item);
   bool translate_stack(const Item& item);
   bool translate_branch(const Item& item);
@@ -205,6 +214,7 @@ class Translator {
   [[nodiscard]] bool unit_available(const x86::Instruction& insn) const;
 
   const Stubs& stubs_;
+  const TranslatorOptions options_;
   TranslationInput input_;
   u32 cells_used_ = 0;
   Emitter* e_ = nullptr;
@@ -218,6 +228,7 @@ class Translator {
   std::vector<InstructionInfo> infos_;
   std::vector<PlannedExit> exits_;
   std::vector<Cold> colds_;
+  std::vector<usize> ways_out_;  // of a counted block's entry: offsets of rel32s
   std::vector<Group> groups_;
   using Deltas = std::array<i32, 16>;
   std::vector<Deltas> deltas_;  // for each item

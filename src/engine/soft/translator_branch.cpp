@@ -18,18 +18,9 @@ namespace {
 constexpr Gpr kGuestRsp = R13;
 }
 
-void Translator::verify_target(Emitter& emitter, u64 rip, bool flags_live, u64 mismatch) {
-  if (!flags_live) {
-    if (fits_i32(rip)) {
-      emitter.cmp_imm(R14, static_cast<i32>(rip));
-    } else {
-      emitter.mov_imm(R15, rip);
-      emitter.cmp(R14, R15);
-    }
-    emitter.jcc_to(0x5, mismatch);
-    return;
-  }
-  // Flag-free: RCX is put aside in R15 for JRCXZ.
+// Flags stay, whether this block wants them or not: on a mismatch they are for another block. So RCX is put aside in
+// R15, for JRCXZ.
+void Translator::verify_target(Emitter& emitter, u64 rip, u64 mismatch) {
   emitter.mov(R15, RCX);
   const u64 negated = u64{0} - rip;
   if (fits_i32(negated)) {
@@ -134,20 +125,16 @@ HostMemory Translator::pop_slot(const Item& item) {
 
 void Translator::push_return_address(const Item& item, u64 next) {
   const HostMemory slot = push_slot(item);
-  // Storing again would store the same: restartable even behind that. But not when the store may have overwritten
-  // what the instruction reads.
-  const bool once = item.insn.is_memory;
   if (fits_i32(next)) {
-    if (once) commit();
+    commit();
     e_->store_imm32(slot, static_cast<i32>(next));
   } else {
     e_->lea(R14, slot);
     e_->mov_imm(R15, next);
-    if (once) commit();
+    commit();
     e_->store(HostMemory::at(R14), R15);
   }
   wrote(item);
-  if (!once) commit();
   e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
 }
 
@@ -160,6 +147,7 @@ bool Translator::translate_stack(const Item& item) {
   if (info.operation == Operation::Push) {
     if (operand.kind == x86::OperandKind::Immediate) {
       const HostMemory slot = push_slot(item);
+      commit();
       e_->store_imm32(slot, static_cast<i32>(insn.immediate));
     } else if (operand.kind == x86::OperandKind::GprOpcode ||
                (operand.kind == x86::OperandKind::GprRm && !insn.is_memory)) {
@@ -168,13 +156,16 @@ bool Translator::translate_stack(const Item& item) {
                            : insn.rm;
       const HostMemory slot = push_slot(item);
       if (host_register(guest) != kNoRegister) {
+        commit();
         e_->store(slot, static_cast<Gpr>(host_register(guest)));
       } else if (slot.base != R14) {
         load_guest(R14, guest);
+        commit();
         e_->store(slot, R14);
       } else {
         e_->lea(R14, slot);
         load_guest(R15, guest);
+        commit();
         e_->store(HostMemory::at(R14), R15);
       }
     } else if (operand.kind == x86::OperandKind::GprRm) {
@@ -184,18 +175,12 @@ bool Translator::translate_stack(const Item& item) {
       e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
       e_->lea(R14, push_slot(item));
       e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
-      // The slot may overlap what was read, so this store cannot be done again.
       commit();
       e_->store(HostMemory::at(R14), R15);
-      wrote(item);
-      e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
-      return true;
     } else {
       return false;
     }
     wrote(item);
-    // Storing again would store the same: still restartable up to here.
-    commit();
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
     return true;
   }
@@ -228,7 +213,6 @@ bool Translator::translate_stack(const Item& item) {
   }
   if (info.operation == Operation::Pushf) {
     push_flags(item);
-    commit();
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
     return true;
   }

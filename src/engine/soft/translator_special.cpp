@@ -185,6 +185,7 @@ void Translator::push_flags(const Item& item) {
   e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
   e_->lea(R14, push_slot(item));
   e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
+  commit();
   e_->store(HostMemory::at(R14), R15);
   wrote(item);
   addend_in_r15_ = kNone;

@@ -1,0 +1,92 @@
+// Shadow: the interpreter's side of a lock-step run: a second RAM of the same shape, the interpreter on it, and which pages
+// it wrote. All pages are flagged as code there, so that the interpreter reports each write. Owned by the vCPU's thread.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "engine/context.hpp"
+#include "engine/hosted_vector_unit.hpp"
+#include "engine/lockstep/platforms.hpp"
+#include "host/guest_ram.hpp"
+#include "interp/interpreter.hpp"
+
+namespace nacre::lockstep {
+
+class Shadow final : public cpu::TranslationObserver, private interp::StepListener {
+ public:
+  // `context` is the running engine's.
+  static Result<std::unique_ptr<Shadow>> create(const engine::EngineContext& context, Log& log);
+
+  // Makes memory as the running engine's is. Not on a confined thread: asks where the RAM file has holes.
+  void mirror(int ram_file);
+
+  // An event that is due, or else one instruction.
+  void step();
+  [[nodiscard]] bool can_step() const;
+
+  cpu::State state;
+  [[nodiscard]] Replayer& replayer() { return replayer_; }
+  [[nodiscard]] engine::HostedVectorUnit& vector() { return *vector_; }
+  [[nodiscard]] const memory::AddressSpace& memory() const { return memory_; }
+  void flush() { interpreter_->flush(); }
+
+  // The event that the last step delivered; Kind::None when it was an instruction.
+  [[nodiscard]] const cpu::Event& delivered() const { return delivered_; }
+
+  // What kept `pages_equal` from being true, for a report.
+  struct Difference {
+    u64 physical = 0;  // of 8 bytes
+    u64 running = 0, shadow = 0;
+  };
+  // What may differ in the pages written since forget_written(); see docs/lock-step.md.
+  struct Allowed {
+    u64 frame_flags = ~u64{0};  // physical address of the flags in an exception's frame
+  };
+  struct Found {
+    u64 accessed_bits = 0, dirty_bits = 0;  // entries of page tables
+    u64 frame_flags = 0;                    // the bits that differ there
+  };
+  // Compares the pages written with the running engine's.
+  bool pages_equal(const Allowed& allowed, Found& found, std::vector<Difference>* differences) const;
+  // Takes over what was allowed to differ.
+  void adopt_pages();
+  void forget_written();
+
+  // An entry of a page table was marked accessed or dirty, on either side.
+  void table_marked(GuestPhysical entry) override;
+
+  // Compares all pages that either side has touched. False: `difference` is the first.
+  bool all_equal(Found& found, std::vector<Difference>& differences);
+
+ private:
+  Shadow(const engine::EngineContext& context, host::GuestRam ram, u8* running_base,
+         std::unique_ptr<engine::HostedVectorUnit> vector, Log& log);
+  Status map();
+
+  void flush_all() override {}
+  void flush_non_global() override {}
+  void flush_page(GuestLinear) override {}
+  void code_written(GuestPhysical address, usize bytes) override;
+  void unknown_instruction(const cpu::State&, const x86::Instruction&) override {}
+  void event(const cpu::State&, const cpu::Event& event) override { delivered_ = event; }
+
+  // By number in RAM, whatever the guest's address.
+  [[nodiscard]] u64 physical_of(usize page) const;
+  bool page_equal(usize page, const Allowed& allowed, Found& found, std::vector<Difference>* differences) const;
+
+  const memory::AddressSpace& running_memory_;
+  host::GuestRam ram_;
+  u8* const running_;  // the running engine's RAM
+  memory::AddressSpace memory_;
+  std::unique_ptr<engine::HostedVectorUnit> vector_;
+  Replayer replayer_;
+  std::unique_ptr<interp::Interpreter> interpreter_;
+  cpu::Event delivered_;
+  std::vector<usize> written_;   // pages, each once
+  std::vector<bool> is_written_;  // by page
+  std::vector<bool> is_table_;    // … has held page tables
+  std::vector<bool> touched_;     // … ever, by anybody we know of
+};
+
+}  // namespace nacre::lockstep
