@@ -190,6 +190,7 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   config.lock_step = lock_step;
   config.lock_step_outcome = found;
   if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
+  if (lock_step != nullptr) config.devices.rng = false;  // as with disks
   if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};
   // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
   if (lock_step != nullptr) config.slower = kSlowerInLockStep;

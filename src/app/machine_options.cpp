@@ -50,8 +50,8 @@ void MachineOptions::add_to(CLI::App& command) {
       ->type_name("SECONDS");
   command
       .add_option("--log", log,
-                  "Trace to stderr: any of exec, event, port, mmio, msr, unknown, direct, last, all, with commas "
-                  "between (exec and last: interp only)")
+                  "Trace to stderr: any of event, port, mmio, msr, control, unknown, direct, block, exec, "
+                  "last, all, with commas between (block: soft only; exec and last: interp only)")
       ->type_name("TOPICS");
   command.add_option("--log-file", log_file, "Trace to this file instead of stderr")->type_name("FILE");
   command.add_flag("-v,--verbose", verbose, "Say what is chosen and why");
@@ -98,8 +98,8 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
       return Error("\"")
           .append(log.c_str())
           .append(
-              "\" is not what --log takes: exec, event, port, mmio, msr, unknown, "
-              "direct, last or all, with commas between.");
+              "\" is not what --log takes: event, port, mmio, msr, control, unknown, direct, block, exec, "
+              "last or all, with commas between.");
     }
   }
   if (!log_file.empty()) {

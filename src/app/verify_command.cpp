@@ -6,7 +6,8 @@
 namespace nacre::app {
 namespace {
 
-constexpr const char* kFooter = R"(The guest runs as under nacre boot; the second engine does each instruction again, in a
+constexpr const char* kFooter =
+    R"(The guest runs as under nacre boot; the second engine does each instruction again, in a
 second copy of the guest's memory, and the first difference ends the run. About a hundred times slower than --engine soft.
 
 Exit status:
@@ -29,36 +30,49 @@ std::string summary(const std::string& kernel, const lockstep::Outcome& outcome)
   text += outcome.diverged ? "DIVERGED" : "no difference";
   text += " in " + part(outcome.instructions, "instructions, ") + part(outcome.steps, "steps, ") +
           part(outcome.stops, "of them stopped at random, ") + part(outcome.interrupts, "interrupts, ") +
-          part(outcome.exceptions, "exceptions; ") + part(outcome.memory_checks, "comparisons of all memory.\n");
+          part(outcome.exceptions, "exceptions; ") +
+          part(outcome.memory_checks, "comparisons of all memory.\n");
   text += "nacre: verify: allowed: " + part(outcome.dead_flags, "dead flags, ") +
-          part(outcome.undefined_flags, "undefined flags, ") + part(outcome.frame_flags, "flags in frames, ") +
-          part(outcome.accessed_bits, "accessed bits, ") + part(outcome.dirty_bits, "dirty bits.\n");
+          part(outcome.undefined_flags, "undefined flags, ") +
+          part(outcome.frame_flags, "flags in frames, ") + part(outcome.accessed_bits, "accessed bits, ") +
+          part(outcome.dirty_bits, "dirty bits.\n");
   return text;
 }
 
 }  // namespace
 
 VerifyCommand::VerifyCommand(CLI::App& app)
-    : BootCommand(app.add_subcommand("verify", "Boot kernels under two engines in lock step; report the first difference")) {
+    : BootCommand(app.add_subcommand(
+          "verify", "Boot kernels under two engines in lock step; report the first difference")) {
   command_->footer(kFooter);
-  command_->add_option("KERNEL", kernels_, "Kernels, as nacre boot takes them; one after the other")->required();
+  command_->add_option("KERNEL", kernels_, "Kernels, as nacre boot takes them; one after the other")
+      ->required();
   command_->add_option("--engines", engines_, "The engine that runs the guest and the one that follows")
       ->type_name("A,B")
       ->check(CLI::IsMember({"soft,interp"}))
       ->capture_default_str();
-  command_->add_option("--blocks", options_.blocks, "Blocks of code between two comparisons: 1 to this many, at random")
+  command_
+      ->add_option("--blocks", options_.blocks,
+                   "Blocks of code between two comparisons: 1 to this many, at random")
       ->type_name("N")
       ->check(CLI::Range(1, 1024))
       ->capture_default_str();
   command_
-      ->add_option("--stops", options_.stop_every, "Stop soft at a random instruction of the host in one step of N; 0: never")
+      ->add_option("--stops", options_.stop_every,
+                   "Stop soft at a random instruction of the host in one step of N; 0: never")
       ->type_name("N")
       ->capture_default_str();
-  command_->add_option("--memory-every", options_.memory_every, "Steps between two comparisons of all memory; 0: at the end only")
+  command_
+      ->add_option("--memory-every", options_.memory_every,
+                   "Steps between two comparisons of all memory; 0: at the end only")
       ->type_name("N")
       ->capture_default_str();
-  command_->add_option("--seed", options_.seed, "What the random choices start from")->type_name("N")->capture_default_str();
-  command_->add_option("--plant", options_.mistranslate, "Translate this mnemonic wrongly, to see that it is found")
+  command_->add_option("--seed", options_.seed, "What the random choices start from")
+      ->type_name("N")
+      ->capture_default_str();
+  command_
+      ->add_option("--plant", options_.mistranslate,
+                   "Translate this mnemonic wrongly, to see that it is found")
       ->type_name("MNEMONIC");
 }
 

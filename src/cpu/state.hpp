@@ -98,6 +98,15 @@ struct State {
     return long_mode_active() && (segment[x86::CS].attributes & SegmentAttributes::L) != 0;
   }
 };
+
+// Those whose changes are worth telling.
+struct ControlRegisters {
+  u64 cr0 = 0, cr3 = 0, cr4 = 0, efer = 0, xcr0 = 0;
+
+  static ControlRegisters of(const State& s) { return {s.cr0, s.cr3, s.cr4, s.efer, s.xcr0}; }
+  bool operator==(const ControlRegisters&) const = default;
+};
+
 // Translated code and save/load address the state by offset.
 static_assert(std::is_standard_layout_v<State>);
 static_assert(alignof(State) == 64);

@@ -24,6 +24,12 @@ class Tracer {
   virtual void event(const cpu::State& state, const cpu::Event& event) = 0;
   // An instruction that this engine and the interpreter both do not know: #UD was delivered. Rate-limited.
   virtual void unknown_instruction(const cpu::State& state, const u8* bytes, usize count) = 0;
+  // As interp::StepListener's; only when EngineContext::trace_system_registers.
+  virtual void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) = 0;
+  virtual void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                                 const cpu::ControlRegisters& after) = 0;
+  // Translated code is entered at state.rip; only when EngineContext::trace_blocks (soft only).
+  virtual void block(const cpu::State& state) = 0;
 
  protected:
   ~Tracer() = default;
@@ -51,6 +57,8 @@ struct EngineContext {
   const cpu::Model& model;
   Tracer* tracer = nullptr;
   bool trace_instructions = false;
+  bool trace_system_registers = false;
+  bool trace_blocks = false;  // slow: no block then leads to another by itself
   // While it reads false, platform.interrupt_pending() would too. Null: not offered.
   const std::atomic<bool>* interrupt_hint = nullptr;
   bool native_tsc = false;  // platform.tsc() is the host's RDTSC

@@ -7,6 +7,7 @@
 namespace nacre::interp {
 
 using cpu::Activity;
+using cpu::ControlRegisters;
 using cpu::Event;
 
 namespace {
@@ -109,6 +110,24 @@ void Interpreter::report_unknown(const x86::Instruction& instruction) {
   listener_->unknown_instruction(*core_.state, instruction);
 }
 
+bool Interpreter::execute_told(const DecodedInstruction& decoded) {
+  State& s = *core_.state;
+  const auto operation = decoded.instruction.info->operation;
+  const auto edx_eax = [&s] { return (s.gpr[x86::RDX] & 0xffffffff) << 32 | (s.gpr[x86::RAX] & 0xffffffff); };
+  if (operation == x86::Operation::Rdmsr || operation == x86::Operation::Wrmsr) {
+    const bool write = operation == x86::Operation::Wrmsr;
+    const u32 number = static_cast<u32>(s.gpr[x86::RCX]);
+    const u64 written = edx_eax();
+    const bool known = decoded.handler(core_, decoded.instruction);
+    listener_->msr(s, write, number, write ? written : edx_eax(), known);
+    return known;
+  }
+  const auto before = ControlRegisters::of(s);
+  const bool done = decoded.handler(core_, decoded.instruction);
+  if (const auto after = ControlRegisters::of(s); !(after == before)) listener_->control_registers(s, before, after);
+  return done;
+}
+
 bool Interpreter::execute(const DecodedInstruction& decoded) {
   const u32 checks = decoded.checks;
   if (checks != 0) [[unlikely]] {
@@ -121,7 +140,11 @@ bool Interpreter::execute(const DecodedInstruction& decoded) {
   }
   const u64 next = core_.state->rip + decoded.instruction.length;
   core_.next_rip = core_.code64 ? next : next & 0xffffffff;
-  if (!decoded.handler(core_, decoded.instruction)) return false;
+  if (tells_system_registers_ && decoded.instruction.info->kind == x86::Class::System) [[unlikely]] {
+    if (!execute_told(decoded)) return false;
+  } else if (!decoded.handler(core_, decoded.instruction)) {
+    return false;
+  }
   if ((checks & FetchCheck::changes_mode) != 0) core_.refresh_mode();
   return true;
 }

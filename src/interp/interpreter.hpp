@@ -28,6 +28,10 @@ class StepListener {
   virtual void unknown_instruction(const cpu::State& state, const x86::Instruction& instruction) = 0;
   // An exception, interrupt or NMI is about to be delivered; those that arise in delivery come again.
   virtual void event(const cpu::State& state, const cpu::Event& event) = 0;
+  // RDMSR or WRMSR; not known: no such register, or a value it does not take. `state` is as it is afterwards.
+  virtual void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) = 0;
+  virtual void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                                 const cpu::ControlRegisters& after) = 0;
 
  protected:
   ~StepListener() = default;
@@ -71,10 +75,13 @@ class Interpreter {
 
   static constexpr unsigned kMaxReports = 16;
   void set_listener(StepListener* listener) { listener_ = listener; }
+  // Tells the listener of MSRs and control registers too.
+  void tell_system_registers() { tells_system_registers_ = true; }
 
  private:
   StepResult execute_next();
   bool execute(const DecodedInstruction& decoded);
+  bool execute_told(const DecodedInstruction& decoded);
   void report_unknown(const x86::Instruction& instruction);
   bool hits_instruction_breakpoint();
   StepResult finish(bool single_step);
@@ -83,6 +90,7 @@ class Interpreter {
   Fetcher fetcher_;
   StepListener* listener_ = nullptr;
   unsigned reports_ = 0;
+  bool tells_system_registers_ = false;
 };
 
 }  // namespace nacre::interp

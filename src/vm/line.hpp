@@ -21,6 +21,20 @@ class Line {
   Line& hex16(u64 value) { return number(value, 16, 16); }
   Line& decimal(u64 value) { return number(value, 10, 1); }
 
+  Line(const Line& other) { *this = other; }
+  Line& operator=(const Line& other) {
+    length_ = other.length_;
+    for (usize i = 0; i < length_; ++i) text_[i] = other.text_[i];
+    return *this;
+  }
+  bool operator==(const Line& other) const {
+    if (length_ != other.length_) return false;
+    for (usize i = 0; i < length_; ++i) {
+      if (text_[i] != other.text_[i]) return false;
+    }
+    return true;
+  }
+
   void write_to(int file) {
     text_[length_] = '\n';
     [[maybe_unused]] const ssize_t written = write(file, text_, length_ + 1);

@@ -124,7 +124,6 @@ bool GuardedPlatform::msr_read(u32 msr, u64& value) {
     BoardGuard board(machine_);
     known = board->processor(processor_).msr_read(msr, value);
   }
-  if (trace_ != nullptr) trace_->msr(false, msr, value, known);
   return known;
 }
 
@@ -135,7 +134,6 @@ bool GuardedPlatform::msr_write(u32 msr, u64 value) {
     known = board->processor(processor_).msr_write(msr, value);
     look_again();
   }
-  if (trace_ != nullptr) trace_->msr(true, msr, value, known);
   return known;
 }
 

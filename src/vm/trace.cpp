@@ -14,10 +14,11 @@ struct Word {
   u32 topics;
 };
 constexpr Word kWords[] = {
-    {"exec", TraceTopic::exec},     {"event", TraceTopic::event},      {"int", TraceTopic::event},
-    {"port", TraceTopic::port},     {"io", TraceTopic::port},          {"mmio", TraceTopic::mmio},
-    {"msr", TraceTopic::msr},       {"unknown", TraceTopic::unknown},  {"last", TraceTopic::last},
-    {"direct", TraceTopic::direct}, {"all", ~TraceTopic::last & 0xff},
+    {"exec", TraceTopic::exec},        {"event", TraceTopic::event},     {"int", TraceTopic::event},
+    {"port", TraceTopic::port},        {"io", TraceTopic::port},         {"mmio", TraceTopic::mmio},
+    {"msr", TraceTopic::msr},          {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
+    {"direct", TraceTopic::direct},    {"control", TraceTopic::control},
+    {"block", TraceTopic::block},      {"all", ~(TraceTopic::last | TraceTopic::block) & 0x3ff},
 };
 
 u32 topic_of(const char* text, usize length) {
@@ -128,28 +129,32 @@ void Trace::unknown_instruction(const cpu::State& state, const u8* bytes, usize 
   line.write_to(file_);
 }
 
+// Only the I/O thread and one vCPU at a time trace accesses: those come one by one, but for other processors' threads,
+// for whom a line may be counted to the wrong one.
+void Trace::write_access(Line& line) {
+  if (line == before_) {
+    ++repeated_;
+    return;
+  }
+  if (repeated_ != 0) Line().text("(the same ").decimal(repeated_).text(" times more)").write_to(file_);
+  repeated_ = 0;
+  before_ = line;
+  line.write_to(file_);
+}
+
 void Trace::port(bool write, u16 number, unsigned size, u32 value) {
   if (!wants(TraceTopic::port)) return;
-  Line()
-      .text(write ? "out " : "in ")
-      .hex(number)
-      .text("/")
-      .decimal(size)
-      .text(write ? " <- " : " -> ")
-      .hex(value)
-      .write_to(file_);
+  Line line;
+  line.text(write ? "out " : "in ").hex(number).text("/").decimal(size).text(write ? " <- " : " -> ").hex(value);
+  write_access(line);
 }
 
 void Trace::mmio(bool write, GuestPhysical address, unsigned size, u64 value) {
   if (!wants(TraceTopic::mmio)) return;
-  Line()
-      .text(write ? "mmio write " : "mmio read ")
-      .hex(address.value())
-      .text("/")
-      .decimal(size)
-      .text(write ? " <- " : " -> ")
-      .hex(value)
-      .write_to(file_);
+  Line line;
+  line.text(write ? "mmio write " : "mmio read ").hex(address.value()).text("/").decimal(size);
+  line.text(write ? " <- " : " -> ").hex(value);
+  write_access(line);
 }
 
 void Trace::direct(const char* why_not) {
@@ -159,14 +164,34 @@ void Trace::direct(const char* why_not) {
   line.write_to(file_);
 }
 
-void Trace::msr(bool write, u32 number, u64 value, bool known) {
+void Trace::msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) {
   const bool report_unknown = !known && wants(TraceTopic::unknown) && within_budget();
   if (!wants(TraceTopic::msr) && !report_unknown) return;
   Line line;
   line.text(write ? "wrmsr " : "rdmsr ").hex(number);
   if (known || write) line.text(write ? " <- " : " -> ").hex(value);
-  if (!known) line.text(" (no such register or value: #GP)");
-  line.write_to(file_);
+  if (!known) line.text(" at ").hex(state.rip).text(" (no such register or value: #GP)");
+  write_access(line);
+}
+
+void Trace::control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                              const cpu::ControlRegisters& after) {
+  if (!wants(TraceTopic::control)) return;
+  Line line;
+  const auto one = [&line](const char* name, u64 old, u64 now) {
+    if (old != now) line.text(name).text(" ").hex(old).text(" -> ").hex(now).text(" ");
+  };
+  one("cr0", before.cr0, after.cr0);
+  one("cr3", before.cr3, after.cr3);
+  one("cr4", before.cr4, after.cr4);
+  one("efer", before.efer, after.efer);
+  one("xcr0", before.xcr0, after.xcr0);
+  line.text("at ").hex(state.rip).write_to(file_);
+}
+
+void Trace::block(const cpu::State& state) {
+  if (!wants(TraceTopic::block)) return;
+  Line().text("block ").hex(state.segment[x86::CS].selector).text(":").hex(state.rip).write_to(file_);
 }
 
 void Trace::dump(const cpu::State& state) {

@@ -6,6 +6,7 @@
 #include "base/address.hpp"
 #include "engine/context.hpp"
 #include "host/tsc_clock.hpp"
+#include "vm/line.hpp"
 
 namespace nacre::vm {
 
@@ -18,6 +19,8 @@ struct TraceTopic {
   static constexpr u32 unknown = 1 << 5;  // unknown MSRs and instructions; at most kUnknownLines
   static constexpr u32 last = 1 << 6;     // the last instructions, when the life ends badly (interp)
   static constexpr u32 direct = 1 << 7;   // why programs are not run as themselves
+  static constexpr u32 control = 1 << 8;  // changes of CR0, CR3, CR4, EFER, XCR0
+  static constexpr u32 block = 1 << 9;    // each block of translated code that is entered (soft)
 };
 
 // "exec,event,port" as a mask. 0 for an unknown word.
@@ -36,11 +39,14 @@ class Trace final : public engine::Tracer {
   void instruction(const cpu::State& state) override;
   void event(const cpu::State& state, const cpu::Event& event) override;
   void unknown_instruction(const cpu::State& state, const u8* bytes, usize count) override;
+  void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) override;
+  void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                         const cpu::ControlRegisters& after) override;
+  void block(const cpu::State& state) override;
 
   void port(bool write, u16 number, unsigned size, u32 value);
   void mmio(bool write, GuestPhysical address, unsigned size, u64 value);
   void direct(const char* why_not);
-  void msr(bool write, u32 number, u64 value, bool known);
 
   // Registers, and the last instructions if they were kept.
   void dump(const cpu::State& state);
@@ -51,6 +57,8 @@ class Trace final : public engine::Tracer {
     u16 cs = 0;
   };
   [[nodiscard]] bool within_budget();
+  // Of an access to a device: written, unless it is the line before once more (a guest that polls).
+  void write_access(Line& line);
   // The instruction at `rip` as text, as far as its page can be reached; `text` has x86::kFormattedLength
   // bytes. Only with the interpreter or after the guest's end: it may use vector registers.
   const char* instruction_text(const cpu::State& state, u64 rip, char* text);
@@ -60,6 +68,8 @@ class Trace final : public engine::Tracer {
   const memory::AddressSpace& memory_;
   const host::TscClock& clock_;
   unsigned unknown_lines_ = 0;
+  Line before_;        // the last access
+  u64 repeated_ = 0;   // how often it came again
   Passed last_[kLast];
   u64 passed_ = 0;
 };

@@ -99,6 +99,9 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .tracer = trace,
       .trace_instructions =
           trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
+      .trace_system_registers =
+          trace != nullptr && trace->wants(TraceTopic::msr | TraceTopic::control | TraceTopic::unknown),
+      .trace_blocks = trace != nullptr && trace->wants(TraceTopic::block),
       .interrupt_hint = &environment_.processor(i).interrupt_hint,
       .native_tsc = config.slower == 0,
       .direct = direct_mode(config),

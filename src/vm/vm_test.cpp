@@ -58,6 +58,8 @@ TEST(ProcessorWake, WakesASleeper) {
 TEST(Trace, TopicsAreReadOrRefused) {
   EXPECT_EQ(trace_topics("exec"), TraceTopic::exec);
   EXPECT_EQ(trace_topics("io,mmio"), TraceTopic::port | TraceTopic::mmio);
+  EXPECT_EQ(trace_topics("control,block,msr"), TraceTopic::control | TraceTopic::block | TraceTopic::msr);
+  EXPECT_EQ(trace_topics("all") & (TraceTopic::block | TraceTopic::last), 0U);
   EXPECT_EQ(trace_topics("ex"), 0U);
   EXPECT_EQ(trace_topics("exec,"), 0U);
   EXPECT_EQ(trace_topics(""), 0U);

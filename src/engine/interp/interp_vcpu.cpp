@@ -22,7 +22,9 @@ class InterpVcpu final : public Vcpu, private interp::StepListener {
         vector_(std::move(vector)),
         interpreter_(context.memory, context.platform, context.model, vector_->unit(), nullptr) {
     cpu::reset(state_, false);
-    if (context.tracer != nullptr) interpreter_.set_listener(this);
+    if (context.tracer == nullptr) return;
+    interpreter_.set_listener(this);
+    if (context.trace_system_registers) interpreter_.tell_system_registers();
   }
 
   Exit run() override {
@@ -40,6 +42,14 @@ class InterpVcpu final : public Vcpu, private interp::StepListener {
   }
   void event(const cpu::State& state, const cpu::Event& event) override {
     context_.tracer->event(state, event);
+  }
+
+  void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) override {
+    context_.tracer->msr(state, write, number, value, known);
+  }
+  void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                         const cpu::ControlRegisters& after) override {
+    context_.tracer->control_registers(state, before, after);
   }
 
   [[nodiscard]] bool take_kick() {

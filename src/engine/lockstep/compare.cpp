@@ -133,7 +133,8 @@ class Text {
 
 bool states_equal(const State& running, const State& shadow, const XsaveLayout& layout, u64& flags) {
   static_assert(offsetof(State, segment) < offsetof(State, gdtr));
-  if (running.rip != shadow.rip || std::memcmp(running.gpr, shadow.gpr, sizeof running.gpr) != 0) return false;
+  if (running.rip != shadow.rip || std::memcmp(running.gpr, shadow.gpr, sizeof running.gpr) != 0)
+    return false;
   const u64 differing = running.rflags ^ shadow.rflags;
   if ((differing & ~Rflags::arithmetic) != 0) return false;
   flags = differing;

@@ -1,5 +1,5 @@
-// Whether two processors' states are the same, and if not, in what. Vector state is compared by content: a component that is
-// in its initial configuration may be marked so or spelt out.
+// Whether two processors' states are the same, and if not, in what. Vector state is compared by content: a
+// component that is in its initial configuration may be marked so or spelt out.
 #pragma once
 
 #include <string>
@@ -10,7 +10,8 @@
 namespace nacre::lockstep {
 
 // All but arithmetic flags, whose difference is returned through `flags`.
-bool states_equal(const cpu::State& running, const cpu::State& shadow, const cpu::XsaveLayout& layout, u64& flags);
+bool states_equal(const cpu::State& running, const cpu::State& shadow, const cpu::XsaveLayout& layout,
+                  u64& flags);
 
 // How much differs, to find the likeliest of several states: registers, RIP and flags.
 unsigned distance(const cpu::State& running, const cpu::State& shadow);

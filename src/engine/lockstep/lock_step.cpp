@@ -60,6 +60,15 @@ class LockStepVcpu final : public engine::Vcpu, private engine::Tracer, private 
     if (context_.tracer != nullptr) context_.tracer->unknown_instruction(state, bytes, count);
   }
 
+  void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) override {
+    context_.tracer->msr(state, write, number, value, known);
+  }
+  void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                         const cpu::ControlRegisters& after) override {
+    context_.tracer->control_registers(state, before, after);
+  }
+  void block(const State& state) override { context_.tracer->block(state); }
+
   void begin_step();
   void burn();
   void follow();
@@ -119,6 +128,8 @@ Status LockStepVcpu::make_sides() {
       .model = context.model,
       .tracer = this,
       .trace_instructions = false,
+      .trace_system_registers = context.tracer != nullptr && context.trace_system_registers,
+      .trace_blocks = context.tracer != nullptr && context.trace_blocks,
       .interrupt_hint = context.interrupt_hint,
       .native_tsc = false,
       .ram_file = context.ram_file,
@@ -185,7 +196,8 @@ engine::Exit LockStepVcpu::run() {
     begin_step();
     engine::Exit exit = soft_->run();
     if (!outcome_.diverged) follow();
-    if (options_.memory_every != 0 && outcome_.steps % options_.memory_every == 0 && !outcome_.diverged) check_memory();
+    if (options_.memory_every != 0 && outcome_.steps % options_.memory_every == 0 && !outcome_.diverged)
+      check_memory();
     if (exit.reason != engine::ExitReason::Kicked && !outcome_.diverged) return exit;
   }
   return {engine::ExitReason::Failed, Error{"The engines diverged."}};
@@ -194,8 +206,8 @@ engine::Exit LockStepVcpu::run() {
 // The shadow goes on until it is where soft is.
 void LockStepVcpu::follow() {
   const State& target = soft_->state();
-  // It comes by where each of soft's blocks began, in their order: a loop may come back to a state that it left with nothing
-  // but memory changed, but not within a block.
+  // It comes by where each of soft's blocks began, in their order: a loop may come back to a state that it
+  // left with nothing but memory changed, but not within a block.
   const u64 last = soft_->fuel() + burnt_;
   u64 blocks = fuel_ + burnt_;
   u64 in_block = 0, repeated = 0;
@@ -208,7 +220,8 @@ void LockStepVcpu::follow() {
     }
     const bool here = shadow_->state.rip == target.rip && blocks == last;
     if (here && log_.empty() && arrived(target)) break;
-    if (shadow_->replayer().astray()) return diverge_in_step("interp did something else than soft outside the processor");
+    if (shadow_->replayer().astray())
+      return diverge_in_step("interp did something else than soft outside the processor");
     if (log_.overflowed()) return diverge("too many accesses to devices in one instruction", "");
     if (here) {
       if (const unsigned far = distance(target, shadow_->state); far < closest_) {
@@ -337,12 +350,13 @@ void LockStepVcpu::diverge_in_step(const char* what) {
   std::string text;
   if (astray) text += question(shadow_->replayer());
   if (has_closest) {
-    text += "interp was at soft's RIP, and nearest to its state, after " + std::to_string(closest_at_) + " of " +
-            std::to_string(followed_) + " instructions.\n";
+    text += "interp was at soft's RIP, and nearest to its state, after " + std::to_string(closest_at_) +
+            " of " + std::to_string(followed_) + " instructions.\n";
   }
   text += "                       soft               interp\n" + differences(target, other, layout_);
   const std::string memory = has_closest ? closest_memory_ : memory_differences();
-  if (!memory.empty()) text += "memory in pages that interp wrote in this step, by physical address:\n" + memory;
+  if (!memory.empty())
+    text += "memory in pages that interp wrote in this step, by physical address:\n" + memory;
   if (!log_.empty()) text += std::string("soft had also done: ") + name_of(log_.front()->kind) + "\n";
   diverge(what, text);
 }
@@ -375,7 +389,8 @@ void LockStepVcpu::diverge(const char* what, const std::string& details) {
     if (outcome_.steps <= n) continue;
     const Place& place = starts_[(outcome_.steps - n) % kStarts];
     char line[48];
-    std::snprintf(line, sizeof line, "  %04x:%016llx\n", place.cs, static_cast<unsigned long long>(place.rip));
+    std::snprintf(line, sizeof line, "  %04x:%016llx\n", place.cs,
+                  static_cast<unsigned long long>(place.rip));
     text += line;
   }
   soft_->set_fuel(0);

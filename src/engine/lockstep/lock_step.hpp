@@ -1,6 +1,7 @@
-// A vCPU that runs a guest under `soft` and has the interpreter follow in a second copy of memory: the first difference
-// ends run() with Failed, and the report is in Outcome. docs/lock-step.md is its map. One processor only: nobody else
-// may write to the guest's memory but through AddressSpace::write() on the vCPU's thread.
+// A vCPU that runs a guest under `soft` and has the interpreter follow in a second copy of memory: the first
+// difference ends run() with Failed, and the report is in Outcome. docs/lock-step.md is its map. One
+// processor only: nobody else may write to the guest's memory but through AddressSpace::write() on the vCPU's
+// thread.
 #pragma once
 
 #include <memory>
@@ -12,8 +13,8 @@
 namespace nacre::lockstep {
 
 struct Options {
-  u32 blocks = 16;              // a step is 1 to this many, at random
-  u32 stop_every = 200;         // one step in so many is stopped at a random host instruction; 0: none
+  u32 blocks = 16;               // a step is 1 to this many, at random
+  u32 stop_every = 200;          // one step in so many is stopped at a random host instruction; 0: none
   u64 memory_every = 1'000'000;  // steps between two comparisons of all memory; 0: only at the end
   u64 seed = 1;
   std::string mistranslate;  // a mnemonic that is translated wrongly, to see that it is found; empty: none

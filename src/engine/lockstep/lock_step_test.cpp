@@ -50,8 +50,9 @@ class LockStep : public ::testing::Test {
   }
 
   ExitReason run(const std::vector<u8>& code) {
-    machine_.emplace([this](const engine::EngineContext& context) { return make(context, options_, outcome_); },
-                     &outside_);
+    machine_.emplace(
+        [this](const engine::EngineContext& context) { return make(context, options_, outcome_); },
+        &outside_);
     outside_.memory = &machine_->space;
     machine_->load(conformance::kProgram, code);
     return machine_->run();

@@ -1,6 +1,6 @@
-// The log of a step: what the running engine asked of the world outside its processor, with the answers, in order; and
-// what the board wrote to guest memory meanwhile, behind the call that caused it. Fixed size:
-// it is appended to while vector registers hold the guest's values. Owned by the vCPU's thread.
+// The log of a step: what the running engine asked of the world outside its processor, with the answers, in
+// order; and what the board wrote to guest memory meanwhile, behind the call that caused it. Fixed size: it
+// is appended to while vector registers hold the guest's values. Owned by the vCPU's thread.
 #pragma once
 
 #include "base/types.hpp"

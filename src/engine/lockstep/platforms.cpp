@@ -114,7 +114,8 @@ u64 Recorder::random() {
 
 void Recorder::written(GuestPhysical address, const u8* from, usize bytes) {
   for (usize at = 0; at < bytes; at += 8) {
-    Entry entry{Kind::RamWrite, static_cast<u8>(bytes - at < 8 ? bytes - at : 8), true, address.value() + at, 0};
+    Entry entry{Kind::RamWrite, static_cast<u8>(bytes - at < 8 ? bytes - at : 8), true, address.value() + at,
+                0};
     for (unsigned i = 0; i < entry.size; ++i) entry.value |= u64{from[at + i]} << (8 * i);
     append(entry);
   }
@@ -123,7 +124,8 @@ void Recorder::written(GuestPhysical address, const u8* from, usize bytes) {
 // --- Replayer -----------------------------------------------------------------------------------------
 
 void Replayer::apply_ram_writes() {
-  for (const Entry* next = log_.front(); next != nullptr && next->kind == Kind::RamWrite; next = log_.front()) {
+  for (const Entry* next = log_.front(); next != nullptr && next->kind == Kind::RamWrite;
+       next = log_.front()) {
     u8 bytes[8];
     for (unsigned i = 0; i < next->size; ++i) bytes[i] = static_cast<u8>(next->value >> (8 * i));
     NACRE_CHECK(memory_.write(GuestPhysical(next->where), bytes, next->size));

@@ -1,5 +1,5 @@
-// The two sides' Platforms: the running engine's passes everything on and logs it, the shadow's answers from the
-// log and notices when it is asked something else. Owned by the vCPU's thread.
+// The two sides' Platforms: the running engine's passes everything on and logs it, the shadow's answers from
+// the log and notices when it is asked something else. Owned by the vCPU's thread.
 #pragma once
 
 #include "cpu/platform.hpp"
@@ -24,7 +24,8 @@ class Meeting {
 
 class Recorder final : public cpu::Platform, public memory::WriteObserver {
  public:
-  Recorder(cpu::Platform& outside, Log& log, Meeting& meeting) : outside_(outside), log_(log), meeting_(meeting) {}
+  Recorder(cpu::Platform& outside, Log& log, Meeting& meeting)
+      : outside_(outside), log_(log), meeting_(meeting) {}
 
   u64 mmio_read(GuestPhysical address, unsigned size) override;
   void mmio_write(GuestPhysical address, unsigned size, u64 value) override;
@@ -80,7 +81,8 @@ class Replayer final : public cpu::Platform {
   [[nodiscard]] const Entry& answer() const { return answer_; }
 
  private:
-  // The logged entry for what is asked, whose `value` and `ok` are compared only when it is given to the outside.
+  // The logged entry for what is asked, whose `value` and `ok` are compared only when it is given to the
+  // outside.
   Entry take(const Entry& asked, bool gives_value);
 
   Log& log_;

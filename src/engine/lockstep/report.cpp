@@ -40,8 +40,8 @@ usize guest_bytes(const cpu::State& state, const memory::AddressSpace& memory, u
   const u64 linear = state.in_64bit_code() ? rip : (state.segment[x86::CS].base + rip) & 0xffffffff;
   usize got = 0;
   while (got < to.size()) {
-    const auto walked = cpu::walk(all_seeing, memory, nullptr, GuestLinear(linear + got), cpu::AccessType::Read,
-                                  cpu::Privilege::Supervisor);
+    const auto walked = cpu::walk(all_seeing, memory, nullptr, GuestLinear(linear + got),
+                                  cpu::AccessType::Read, cpu::Privilege::Supervisor);
     if (!walked) break;
     const GuestPhysical address = walked.value().address;
     const u8* host = memory.host(address, false);
@@ -61,7 +61,8 @@ bool guest_instruction(const cpu::State& state, const memory::AddressSpace& memo
   return count != 0 && x86::decode(bytes, count, code_size(state), instruction) == x86::DecodeStatus::Ok;
 }
 
-std::string listing(const cpu::State& state, const memory::AddressSpace& memory, std::span<const Place> places) {
+std::string listing(const cpu::State& state, const memory::AddressSpace& memory,
+                    std::span<const Place> places) {
   std::string text;
   for (const Place& place : places) {
     text += formatted("  %04x:%016llx  ", place.cs, wide(place.rip));
@@ -83,7 +84,8 @@ std::string memory_lines(std::span<const Shadow::Difference> differences) {
   std::string text;
   for (usize i = 0; i < differences.size() && i < kMostMemoryLines; ++i) {
     const Shadow::Difference& one = differences[i];
-    text += formatted("  [%011llx]        %016llx   %016llx\n", wide(one.physical), wide(one.running), wide(one.shadow));
+    text += formatted("  [%011llx]        %016llx   %016llx\n", wide(one.physical), wide(one.running),
+                      wide(one.shadow));
   }
   if (differences.size() > kMostMemoryLines)
     text += formatted("  and %zu more\n", differences.size() - kMostMemoryLines);

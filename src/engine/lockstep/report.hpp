@@ -1,4 +1,5 @@
-// Says in text how the two sides of a lock-step run differ. Not while vector registers hold the guest's values.
+// Says in text how the two sides of a lock-step run differ. Not while vector registers hold the guest's
+// values.
 #pragma once
 
 #include <span>
@@ -22,7 +23,8 @@ bool guest_instruction(const cpu::State& state, const memory::AddressSpace& memo
                        x86::Instruction& instruction);
 
 // "  ffffffff81000000  48 89 e5     mov rbp, rsp", a line each.
-std::string listing(const cpu::State& state, const memory::AddressSpace& memory, std::span<const Place> places);
+std::string listing(const cpu::State& state, const memory::AddressSpace& memory,
+                    std::span<const Place> places);
 
 std::string memory_lines(std::span<const Shadow::Difference> differences);
 

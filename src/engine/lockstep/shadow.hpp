@@ -1,5 +1,6 @@
-// Shadow: the interpreter's side of a lock-step run: a second RAM of the same shape, the interpreter on it, and which pages
-// it wrote. All pages are flagged as code there, so that the interpreter reports each write. Owned by the vCPU's thread.
+// Shadow: the interpreter's side of a lock-step run: a second RAM of the same shape, the interpreter on it,
+// and which pages it wrote. All pages are flagged as code there, so that the interpreter reports each write.
+// Owned by the vCPU's thread.
 #pragma once
 
 #include <memory>
@@ -70,10 +71,14 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   void code_written(GuestPhysical address, usize bytes) override;
   void unknown_instruction(const cpu::State&, const x86::Instruction&) override {}
   void event(const cpu::State&, const cpu::Event& event) override { delivered_ = event; }
+  void msr(const cpu::State&, bool, u32, u64, bool) override {}
+  void control_registers(const cpu::State&, const cpu::ControlRegisters&,
+                         const cpu::ControlRegisters&) override {}
 
   // By number in RAM, whatever the guest's address.
   [[nodiscard]] u64 physical_of(usize page) const;
-  bool page_equal(usize page, const Allowed& allowed, Found& found, std::vector<Difference>* differences) const;
+  bool page_equal(usize page, const Allowed& allowed, Found& found,
+                  std::vector<Difference>* differences) const;
 
   const memory::AddressSpace& running_memory_;
   host::GuestRam ram_;
@@ -83,7 +88,7 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   Replayer replayer_;
   std::unique_ptr<interp::Interpreter> interpreter_;
   cpu::Event delivered_;
-  std::vector<usize> written_;   // pages, each once
+  std::vector<usize> written_;    // pages, each once
   std::vector<bool> is_written_;  // by page
   std::vector<bool> is_table_;    // … has held page tables
   std::vector<bool> touched_;     // … ever, by anybody we know of

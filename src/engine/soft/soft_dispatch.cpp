@@ -133,6 +133,7 @@ void SoftVcpu::set_mode(u32 mode) {
 void SoftVcpu::enter(u64 code, u32 mode) {
   set_mode(mode);
   context_->enter_target = code;
+  trace_block();
   take_back_vector();
   if (stop_after_ != 0) {
     // Enter with TF set.
@@ -219,7 +220,7 @@ engine::Exit SoftVcpu::run() {
             }
             break;
           }
-          if (epoch == epoch_) blocks_->link(number, *block, global);
+          if (epoch == epoch_ && !trace_blocks_) blocks_->link(number, *block, global);
           code = blocks_->code_address(*block);
           again = true;
           break;
@@ -230,7 +231,7 @@ engine::Exit SoftVcpu::run() {
           block = block_at(state.rip, mode, global, Reached::Indirectly);
           if (block == nullptr || context_->exit_request != 0) break;
           const u64 entry = blocks_->indirect_entry(*block, stubs_.indirect);
-          if (entry != 0) {
+          if (entry != 0 && !trace_blocks_) {
             tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, global);
           }
           code = blocks_->code_address(*block);

@@ -43,6 +43,7 @@ bool SoftVcpu::go_on() {
   if (block == nullptr) return false;
   set_mode(mode);
   context_->enter_target = blocks_->code_address(*block);
+  trace_block();
   return true;
 }
 

@@ -36,10 +36,14 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
       tlb_(*context_, engine.memory, *this, crew_, me_),
       translator_(stubs_, options),
       tracer_(engine.tracer),
+      trace_blocks_(engine.tracer != nullptr && engine.trace_blocks),
       native_tsc_(engine.native_tsc),
       tscp_(engine.model.has(x86::Feature::Rdtscp) ? Mode::tscp : 0),
       counted_(options.counted) {
-  if (tracer_ != nullptr) interpreter_.set_listener(this);
+  if (tracer_ != nullptr) {
+    interpreter_.set_listener(this);
+    if (engine.trace_system_registers) interpreter_.tell_system_registers();
+  }
   context_->engine = this;
   context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);

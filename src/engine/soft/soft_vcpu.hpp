@@ -166,11 +166,22 @@ class SoftVcpu final : public CountedVcpu,
   }
   void event(const cpu::State& state, const cpu::Event& event) override { tracer_->event(state, event); }
 
+  void msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) override {
+    tracer_->msr(state, write, number, value, known);
+  }
+  void control_registers(const cpu::State& state, const cpu::ControlRegisters& before,
+                         const cpu::ControlRegisters& after) override {
+    tracer_->control_registers(state, before, after);
+  }
+
   // host::FaultHandler
   bool handle(int signal, siginfo_t* info, ucontext_t* context) override;
   bool stop_at(ucontext_t* context, u64 rip, u64 stub);
   void stop_in_stub(ucontext_t* context, usize offset);
   bool count_step(ucontext_t* context);
+  void trace_block() {
+    if (trace_blocks_) tracer_->block(context_->state);
+  }
   void burn_fuel() {
     if (counted_ && context_->fuel != 0) context_->entered[--context_->fuel] = context_->state.rip;
   }
@@ -225,6 +236,7 @@ class SoftVcpu final : public CountedVcpu,
   std::optional<direct::Direct> direct_;
   Translator translator_;
   engine::Tracer* const tracer_;
+  const bool trace_blocks_;  // no block leads to another by itself
   cpu::TranslationObserver* tables_ = nullptr;
   const bool native_tsc_;
   const u32 tscp_;  // Mode::tscp when the model has RDTSCP
