@@ -44,6 +44,7 @@ class LockStepVcpu final : public engine::Vcpu, private engine::Tracer, private 
   }
   State& state() override { return soft_->state(); }
   void state_changed() override;
+  void memory_changed(GuestPhysical address, u64 bytes) override { soft_->memory_changed(address, bytes); }
 
  private:
   // Meeting
@@ -210,13 +211,14 @@ void LockStepVcpu::follow() {
   // left with nothing but memory changed, but not within a block.
   const u64 last = soft_->fuel() + burnt_;
   u64 blocks = fuel_ + burnt_;
-  u64 in_block = 0, repeated = 0;
+  // What lies within one block on the way may be taken for the beginning of a later one: so the bound is one for all.
+  const u64 most = (blocks - last + 2) * kMostInABlock;
+  u64 done = 0, repeated = 0;
   followed_ = 0;
   closest_ = ~0U;
   for (;;) {
     if (blocks != last && shadow_->state.rip == soft_->entered(blocks - 1)) {
       --blocks;
-      in_block = 0;
     }
     const bool here = shadow_->state.rip == target.rip && blocks == last;
     if (here && log_.empty() && arrived(target)) break;
@@ -231,12 +233,12 @@ void LockStepVcpu::follow() {
         closest_memory_ = memory_differences();
       }
     }
-    if (in_block >= kMostInABlock || !shadow_->can_step()) return diverge_in_step("the states differ");
+    if (done >= most || !shadow_->can_step()) return diverge_in_step("the states differ");
     // A repeated string instruction takes many steps here, and may take one there.
     const u64 rip = shadow_->state.rip;
     step_shadow();
     if (shadow_->state.rip != rip) {
-      ++in_block;
+      ++done;
     } else if (++repeated > kMostRepeated) {
       return diverge_in_step("interp does not come on");
     }
