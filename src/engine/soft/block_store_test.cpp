@@ -16,7 +16,7 @@ TEST(BlockStore, ACellIsListedOnceHoweverOftenItsTargetIsMadeAgain) {
   for (unsigned v = 0; v < kViews; v++) {
     stubs.bounce_read[v] = stubs.bounce_write[v] = stubs.twin_or_stack[v] = code.executable(0);
   }
-  Translator translator(stubs);
+  Translator translator(stubs, {});
   constexpr u64 kCaller = 0x10000, kCallee = 0x20000;
   static u8 caller[kPageSize] = {0xe9, 0xfb, 0xff, 0};  // jmp kCallee
   static u8 callee[kPageSize] = {0xc3};
