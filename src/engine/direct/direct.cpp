@@ -166,11 +166,10 @@ Outcome Direct::run(State& state, const volatile u32& exit_request) {
     }
     // In this order, so that a kick is either seen here or reaches the stub.
     running_.store(true);
-    const u64 before = __rdtsc();
+    const u64 before = stub_->processor_time();
     const int signal = exit_request != 0 ? StubProcess::kInterrupt : stub_->go();
     running_.store(false);
-    const u64 after = __rdtsc();
-    native += after - before;
+    native += stub_->processor_time() - before;
     user_regs_struct now = {};
     siginfo_t info = {};
     if (signal == 0 || !stub_->registers(now)) return Outcome::Failed;
@@ -187,8 +186,8 @@ Outcome Direct::run(State& state, const volatile u32& exit_request) {
     if (!take(state, now)) return Outcome::Failed;
     const bool kicked = signal == StubProcess::kInterrupt;
     statistics_.kicks += kicked ? 1 : 0;
-    statistics_.native_ticks += native;
-    policy_.came_back(cr3, after, native, faults, kicked, from_nothing);
+    statistics_.native_ns += native;
+    policy_.came_back(cr3, __rdtsc(), native, faults, kicked, from_nothing);
     if (foreign) return Outcome::Foreign;
     return kicked ? Outcome::Returned : explain(state, info);
   }

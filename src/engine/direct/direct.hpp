@@ -24,7 +24,7 @@ enum class Outcome : u8 {
 };
 
 struct Statistics {
-  u64 runs = 0, faults = 0, orders = 0, kicks = 0, declined = 0, native_ticks = 0;
+  u64 runs = 0, faults = 0, orders = 0, kicks = 0, declined = 0, native_ns = 0;
 };
 
 struct DirectOptions {

@@ -32,15 +32,16 @@ class Policy {
 
   [[nodiscard]] bool direct(u64 cr3) const { return at(cr3).direct && at(cr3).cr3 == cr3; }
 
-  // A stay in guest code has ended; `spent` ticks in it, `faults` pages asked for on the way; `from_nothing`:
-  // all mappings had to be made anew, as after a switch of address spaces.
+  // A stay in guest code has ended; `spent` ns of processor time in it (not of the clock: waking the stub
+  // takes long on an idle host, and is a cost), `faults` pages asked for on the way; `from_nothing`: all
+  // mappings had to be made anew, as after a switch of address spaces.
   void came_back(u64 cr3, u64 now, u64 spent, u64 faults, bool kicked, bool from_nothing) {
     Space& space = at(cr3);
     if (space.cr3 != cr3) return;
-    // On a busy host some of the time is others'. So it counts only up to a limit, by how much can be saved
-    // up.
     const i64 most = kMostCredit * millisecond_;
-    space.credit += static_cast<i64>(spent) < most ? static_cast<i64>(spent) : most;
+    const i64 longest = kMostCredit * 1'000'000;
+    space.credit +=
+        (static_cast<i64>(spent) < longest ? static_cast<i64>(spent) : longest) * millisecond_ / 1'000'000;
     space.credit -= static_cast<i64>(faults) * (millisecond_ / kFaultsPerMillisecond);
     if (from_nothing) space.credit -= millisecond_ / 10;
     if (!kicked) space.credit -= millisecond_ / kExitsPerMillisecond;

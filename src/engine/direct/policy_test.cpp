@@ -52,9 +52,23 @@ TEST(Policy, what_computes_between_its_calls_stays) {
   u64 now = 100 * kMillisecond;
   for (int i = 0; i < 1000; i++) {
     now += kMillisecond / 4;
-    policy.came_back(kSpace, now, kMillisecond / 4, 1, false, false);
+    policy.came_back(kSpace, now, 250'000, 1, false, false);
     ASSERT_TRUE(policy.direct(kSpace)) << i;
   }
+}
+
+// Each stay takes 100 us of the clock, for waking the stub, but next to nothing of the processor.
+TEST(Policy, what_gives_way_all_the_time_is_left_alone_however_long_a_stay_takes) {
+  Policy policy(kSecond);
+  policy.interrupted(kSpace, 100 * kMillisecond);
+  policy.interrupted(kSpace, 104 * kMillisecond);
+  ASSERT_TRUE(policy.direct(kSpace));
+  u64 now = 104 * kMillisecond;
+  unsigned stays = 0;
+  for (; policy.direct(kSpace) && stays < 1000; stays++) {
+    policy.came_back(kSpace, now += kMillisecond / 10, 3'000, 2, false, true);
+  }
+  EXPECT_LT(stays, 20U);
 }
 
 TEST(Policy, what_was_refused_comes_again_later) {

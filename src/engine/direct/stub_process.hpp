@@ -53,6 +53,8 @@ class StubProcess {
   // Makes guest code that runs, or is about to, stop by kInterrupt. Async-signal-safe.
   void interrupt();
   static constexpr int kInterrupt = SIGUSR1;
+  // Processor time that the stub has had, in ns; exact while it is stopped.
+  [[nodiscard]] u64 processor_time() const;
 
   // While it is stopped. `xsave`: an area in the standard format, `bytes` long. False: the stub is dead.
   [[nodiscard]] bool registers(user_regs_struct& registers);
