@@ -39,14 +39,10 @@ class Tracer {
 // Always: whenever that is possible at all, however short; slow, for tests.
 enum class DirectMode : u8 { Off, Auto, Always };
 
-// What the processors of one guest share. Outlives them.
+// What the processors of one guest share, as their engine knows it. Outlives them.
 class Group {
  public:
   virtual ~Group() = default;
-  // RAM was written, [address, address + bytes), by none of the processors: returns when none of them
-  // executes what was there before. Any thread that is not one of theirs; not with a lock held that they may
-  // want.
-  virtual void memory_written(GuestPhysical address, u64 bytes) = 0;
 };
 
 struct EngineContext {

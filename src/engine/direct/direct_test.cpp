@@ -10,6 +10,7 @@
 
 #include "cpu/host_cpuid.hpp"
 #include "cpu/model.hpp"
+#include "engine/conformance/quiet_platform.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/soft/soft.hpp"
 #include "host/guest_ram.hpp"
@@ -20,22 +21,6 @@ namespace {
 
 constexpr u64 kRamBytes = 16 * kMiB;
 constexpr u64 kUser = 0x10000, kUserStack = 0x80000, kData = 0x100000, kTables = 0x1000, kPages = 0x200000;
-
-class QuietPlatform final : public cpu::Platform {
- public:
-  u64 mmio_read(GuestPhysical, unsigned) override { return ~u64{0}; }
-  void mmio_write(GuestPhysical, unsigned, u64) override {}
-  u32 port_read(u16, unsigned) override { return ~u32{0}; }
-  void port_write(u16, unsigned, u32) override {}
-  bool interrupt_pending() override { return false; }
-  int acknowledge_interrupt() override { return -1; }
-  u8 task_priority() override { return 0; }
-  void set_task_priority(u8) override {}
-  bool msr_read(u32, u64&) override { return false; }
-  bool msr_write(u32, u64) override { return false; }
-  u64 tsc() override { return 12345; }
-  u64 random() override { return 4; }
-};
 
 u64 xcr0() {
   u32 low = 0, high = 0;
@@ -49,7 +34,7 @@ struct Machine {
   host::GuestRam ram = host::GuestRam::create(kRamBytes).take();
   u8* base = ram.data();
   memory::AddressSpace space;
-  QuietPlatform platform;
+  conformance::QuietPlatform platform;
   std::unique_ptr<cpu::Model> model;
   std::unique_ptr<engine::Vcpu> vcpu;
 

@@ -43,7 +43,7 @@ Result<std::unique_ptr<Crew>> Crew::create(const memory::AddressSpace& memory, u
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 && members > 1)
     return Error(
         "engine soft needs membarrier(2) for several processors, which this host refuses; use --cpus 1");
-  return std::unique_ptr<Crew>(new Crew(memory, std::move(pages), first, members));
+  return std::unique_ptr<Crew>(new Crew(std::move(pages), first, members));
 }
 
 void Crew::join(unsigned me, Context& context) {
@@ -96,17 +96,6 @@ void Crew::forget_code(u32 but, GuestPhysical address, u8* flags) {
   const u32 all = count_ == kMost ? ~u32{0} : bit(count_) - 1;
   const u32 executors = count_ == 1 ? all : page(flags).executors.exchange(0);
   shoot(executors & ~but, address.value() | Request::drop_blocks);
-}
-
-void Crew::memory_written(GuestPhysical address, u64 bytes) {
-  __atomic_thread_fence(__ATOMIC_SEQ_CST);
-  const u64 end = address.value() + bytes;
-  for (GuestPhysical at = address.page(); at.value() < end; at = at + kPageSize) {
-    u8* flags = memory_.page_flags(at);
-    if (flags == nullptr || (__atomic_load_n(flags, __ATOMIC_SEQ_CST) & memory::PageFlag::code) == 0)
-      continue;
-    forget_code(0, at, flags);
-  }
 }
 
 // A mailbox is a set: what is there already is exchanged for itself, so that whoever takes it has seen what

@@ -6,8 +6,8 @@
 // time are made to come out of it, which is waited for. Everybody answers his mailbox before he enters
 // translated code.
 //
-// Threads: join() before any other; memory_written() any thread that is no member; the rest the member's own.
-// General registers only.
+// Threads: join() before any other; the rest the member's own. Devices that store to memory are
+// vm/dma_tracker's: every member hears of it by Vcpu::memory_changed(). General registers only.
 #pragma once
 
 #include <array>
@@ -58,9 +58,6 @@ class Crew final : public engine::Group {
     return take(own, answer);
   }
 
-  // engine::Group
-  void memory_written(GuestPhysical address, u64 bytes) override;
-
  private:
   struct alignas(64) Member {
     std::atomic<Context*> context = nullptr;
@@ -76,8 +73,8 @@ class Crew final : public engine::Group {
     std::atomic<u32> writers, executors;
   };
 
-  Crew(const memory::AddressSpace& memory, host::Mapping pages, const u8* first_flags, unsigned members)
-      : memory_(memory), pages_(std::move(pages)), first_flags_(first_flags), count_(members) {}
+  Crew(host::Mapping pages, const u8* first_flags, unsigned members)
+      : pages_(std::move(pages)), first_flags_(first_flags), count_(members) {}
 
   [[nodiscard]] Page& page(const u8* flags) const {
     return reinterpret_cast<Page*>(pages_.data())[flags - first_flags_];
@@ -88,7 +85,6 @@ class Crew final : public engine::Group {
   void shoot(u32 members, u64 request);
   static void wait(Member& member, u32 served);
 
-  const memory::AddressSpace& memory_;
   host::Mapping pages_;
   const u8* first_flags_;
   unsigned count_;
