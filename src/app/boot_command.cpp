@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "app/console.hpp"
+#include "app/disk_option.hpp"
 #include "app/exit_status.hpp"
 #include "app/kernel_file.hpp"
 #include "app/session.hpp"
@@ -76,19 +77,6 @@ Result<SerialPlace> serial_place(const std::string& text) {
   return place;
 }
 
-// FILE[,readonly]. A comma in the name is part of it unless one of the known words follows the last.
-Result<vm::DiskConfig> parse_disk(const std::string& text) {
-  vm::DiskConfig disk;
-  constexpr std::string_view kReadOnly = ",readonly";
-  disk.path = text;
-  if (text.ends_with(kReadOnly)) {
-    disk.read_only = true;
-    disk.path.resize(text.size() - kReadOnly.size());
-  }
-  if (disk.path.empty()) return Error{"--disk wants a file, as in --disk disk.img or --disk disk.img,readonly."};
-  return disk;
-}
-
 int status_of(const Session::Outcome& outcome, const Console& console) {
   using Cause = Session::Cause;
   switch (outcome.cause) {
@@ -152,8 +140,9 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
                      "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
   command_
       ->add_option("--disk", disks_,
-                   "Give the guest this raw disk image (/dev/vda and on); may be given again")
-      ->type_name("FILE[,readonly]")
+                   "Give the guest this disk image (/dev/vda and on), qcow2 if it is named .qcow2, else raw, unless "
+                   "format= says; may be given again")
+      ->type_name("FILE[,readonly][,format=raw|qcow2]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   machine_.add_to(*command_);

@@ -22,6 +22,8 @@ class Image : public Target {
  public:
   [[nodiscard]] virtual u64 size() const = 0;  // bytes
   [[nodiscard]] virtual Format format() const = 0;
+  // Discards of whole, aligned pieces of so many bytes (a power of two) give space back.
+  [[nodiscard]] virtual u64 discard_unit() const = 0;
   [[nodiscard]] bool is_read_only() const { return access_ == Access::ReadOnly; }
 
   // From `offset` on: does it read as zeros without anything being stored for it, and up to where. Blocks.

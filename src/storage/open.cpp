@@ -1,6 +1,10 @@
 #include "storage/open.hpp"
 
+#include <strings.h>
+#include <unistd.h>
+
 #include <algorithm>
+#include <string_view>
 #include <vector>
 
 #include "host/error.hpp"
@@ -36,6 +40,8 @@ Result<std::unique_ptr<Image>> open_backing(Loop& loop, const std::string& overl
           .append(", which Nacre does not know; convert it with qemu-img.");
     }
   }
+  if (access(path.c_str(), R_OK) != 0)
+    return host::errno_error(("Cannot open what " + overlay + " is an overlay on,").c_str(), path.c_str());
   return open_one(loop, path, options, chain);
 }
 
@@ -51,9 +57,28 @@ Result<const qcow2::Snapshot*> find_snapshot(const qcow2::SnapshotList& list, co
       .append(".");
 }
 
+Result<Format> decide_format(BlockFile& file, const std::string& path, const OpenOptions& options) {
+  if (options.format != Format::Detect) return options.format;
+  if (options.unsaid == Unsaid::ByContent) return detect_format(file, path);
+  if (is_named_qcow2(path)) return Format::Qcow2;  // what is none is told by its header
+  if (TRY(detect_format(file, path)) == Format::Raw) return Format::Raw;
+  return Error("The disk image ")
+      .append(path.c_str())
+      .append(" starts as a qcow2 image does but is not named .qcow2, and a guest can write that on a raw disk: say "
+              "format=qcow2 if you made it as one, else format=raw.");
+}
+
 Result<std::unique_ptr<Image>> open_qcow2(Loop& loop, const std::string& path, std::unique_ptr<HostFile> file,
                                           const OpenOptions& options, Chain& chain) {
   qcow2::Header header = TRY(qcow2::read_header(*file, path));
+  if (options.format == Format::Detect && !header.backing_name.empty() && !is_named_qcow2(path)) {
+    return Error("The image ")
+        .append(path.c_str())
+        .append(" looks like qcow2 with the backing file \"")
+        .append(header.backing_name.c_str())
+        .append("\", but nobody has said that it is: a guest can write that on a raw disk. Say its format, or name "
+                "it .qcow2.");
+  }
   if (header.is_dirty() && options.access == Access::ReadWrite) {
     TRY(qcow2::repair_dirty(*file, header, path));
     header = TRY(qcow2::read_header(*file, path));
@@ -88,12 +113,13 @@ Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, con
         .append(": it is its own backing file.");
   chain.push_back(identity);
   auto file = TRY(HostFile::open(loop, path, options.access, options.locking));
-  Format format = options.format;
-  if (format == Format::Detect) format = TRY(detect_format(*file, path));
+  const Format format = TRY(decide_format(*file, path, options));
   if (format == Format::Qcow2) return open_qcow2(loop, path, std::move(file), options, chain);
   if (!options.snapshot.empty())
     return Error("The image ").append(path.c_str()).append(" is raw and has no snapshots.");
-  const auto said = options.format == Format::Raw ? Raw::Said::ByUser : Raw::Said::ByNobody;
+  // By its name the next start would take it for qcow2.
+  const bool stays_raw = options.format == Format::Raw && !is_named_qcow2(path);
+  const auto said = stays_raw ? Raw::Said::ByUser : Raw::Said::ByNobody;
   return std::unique_ptr<Image>(std::make_unique<Raw>(std::move(file), options.access, said));
 }
 
@@ -109,6 +135,12 @@ Result<Format> detect_format(BlockFile& file, const std::string& path) {
   if (const int error = read_now(file, 0, start); error != 0)
     return host::error_with_number(error, "Cannot read the image", path.c_str());
   return qcow2::load_big<u32>(start) == qcow2::kMagic ? Format::Qcow2 : Format::Raw;
+}
+
+bool is_named_qcow2(const std::string& path) {
+  constexpr std::string_view kEnding = ".qcow2";
+  return path.size() > kEnding.size() &&
+         strcasecmp(path.c_str() + path.size() - kEnding.size(), kEnding.data()) == 0;
 }
 
 Result<std::string> backing_path(const std::string& overlay, const std::string& name) {

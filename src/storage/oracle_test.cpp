@@ -18,7 +18,7 @@ using namespace nacre::storage::testing;
 struct Oracle : ::testing::Test {
   void SetUp() override { NACRE_NEEDS_QEMU_TOOLS(); }
   std::unique_ptr<Image> open(const std::string& name, Access access = Access::ReadWrite) {
-    auto image = open_image(*loop, folder.path(name), {.access = access, .cache_bytes = 64 * kKiB});
+    auto image = open_image(*loop, folder.path(name), {.access = access, .format = Format::Qcow2, .cache_bytes = 64 * kKiB});
     EXPECT_TRUE(image.ok()) << (image.ok() ? "" : image.error().message());
     return image.ok() ? image.take() : nullptr;
   }

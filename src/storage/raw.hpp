@@ -17,6 +17,7 @@ class Raw final : public Image {
   bool submit(Request& request) override;
   [[nodiscard]] u64 size() const override { return size_; }
   [[nodiscard]] Format format() const override { return Format::Raw; }
+  [[nodiscard]] u64 discard_unit() const override { return kPageSize; }
   Result<Extent> extent_at(u64 offset) override;
   Status close() override;
   void wait() override { file_->wait(); }

@@ -46,14 +46,11 @@ Status create_image(Loop& loop, const CreateRequest& asked) {
   u64 size = request.size;
   if (!request.backing.empty()) {
     if (request.format == Format::Raw) return Error{"A raw image has no backing file; use --format qcow2."};
-    if (request.backing_format == Format::Detect) {
-      auto file = TRY(HostFile::open(loop, request.backing, Access::ReadOnly, Locking::Unlocked));
-      request.backing_format = TRY(detect_format(*file, request.backing));
-    }
     OpenOptions options;
     options.locking = Locking::Unlocked;
     options.format = request.backing_format;
     const auto backing = TRY(open_image(loop, request.backing, options));
+    request.backing_format = backing->format();
     if (size == 0) size = backing->size();
   }
   auto file = TRY(HostFile::create(loop, request.path));

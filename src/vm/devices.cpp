@@ -65,7 +65,8 @@ Status Devices::add_disk(const DiskConfig& config) {
   auto disk = TRY(StorageDisk::open(config));
   DeviceThread& thread = *TRY(add_thread());
   VirtioSlot& slot = add_slot(thread);
-  virtio::blk::BlkOptions options = {.bytes = disk->size(), .read_only = config.read_only};
+  virtio::blk::BlkOptions options = {
+      .bytes = disk->size(), .read_only = config.read_only, .discard_unit = disk->discard_unit()};
   // What `ls /dev/disk/by-id` shows: disk0, disk1 …
   const std::string serial = "disk" + std::to_string(disks_.size());
   serial.copy(options.serial, sizeof options.serial);

@@ -1,8 +1,9 @@
 #include "vm/disk.hpp"
 
+#include <cerrno>
 #include <cstring>
 
-#include "storage/raw.hpp"
+#include "storage/open.hpp"
 #include "vm/line.hpp"
 
 namespace nacre::vm {
@@ -17,13 +18,15 @@ StorageDisk::StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<st
 Result<std::unique_ptr<StorageDisk>> StorageDisk::open(const DiskConfig& config) {
   auto loop = TRY(storage::Loop::create());
   const auto access = config.read_only ? storage::Access::ReadOnly : storage::Access::ReadWrite;
-  auto file = TRY(storage::HostFile::open(*loop, config.path, access));
-  std::unique_ptr<storage::Image> image =
-      std::make_unique<storage::Raw>(std::move(file), access, storage::Raw::Said::ByUser);
+  storage::OpenOptions options;
+  options.access = access;
+  options.format = config.format;
+  options.unsaid = storage::Unsaid::ByName;
+  auto image = TRY(storage::open_image(*loop, config.path, options));
   if (image->size() < virtio::blk::kSectorBytes) {
     return Error("The disk image ")
         .append(config.path.c_str())
-        .append(" is empty; a disk has at least 512 bytes.");
+        .append(" is too small: a disk has at least 512 bytes.");
   }
   return std::unique_ptr<StorageDisk>(new StorageDisk(std::move(loop), std::move(image)));
 }
@@ -72,6 +75,11 @@ void StorageDisk::Slot::completed() {
 void StorageDisk::complain(int error) {
   if (complained_) return;
   complained_ = true;
+  if (error == EPERM) {
+    Line().text("nacre: The guest may not write what would make its raw disk look like a qcow2 image, as nobody has "
+                "said that the disk is raw (format=raw); it was given an I/O error.").write_to(2);
+    return;
+  }
   Line line;
   line.text("nacre: A disk image cannot be read or written: ").text(strerror(error));
   line.text("; the guest was given an I/O error.").write_to(2);

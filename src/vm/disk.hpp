@@ -15,7 +15,7 @@ namespace nacre::vm {
 struct DiskConfig {
   std::string path;
   bool read_only = false;
-  storage::Format format = storage::Format::Raw;
+  storage::Format format = storage::Format::Detect;  // by its name then
 };
 
 class StorageDisk final : public virtio::blk::Disk {
@@ -23,6 +23,7 @@ class StorageDisk final : public virtio::blk::Disk {
   static Result<std::unique_ptr<StorageDisk>> open(const DiskConfig& config);
 
   [[nodiscard]] u64 size() const { return image_->size(); }
+  [[nodiscard]] u64 discard_unit() const { return image_->discard_unit(); }
   // Readable while dispatch() has something to complete.
   [[nodiscard]] int event_fd() const { return loop_->event_fd(); }
   void connect(virtio::blk::Blk& device) { device_ = &device; }

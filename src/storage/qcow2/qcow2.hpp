@@ -36,6 +36,7 @@ class Qcow2 final : public Image, private PageCache::Cleaner {
   bool submit(Request& request) override;
   [[nodiscard]] u64 size() const override { return size_; }
   [[nodiscard]] Format format() const override { return Format::Qcow2; }
+  [[nodiscard]] u64 discard_unit() const override { return geometry_.cluster_size(); }
   Result<Extent> extent_at(u64 offset) override;
   Status close() override;
   void wait() override { file_->wait(); }

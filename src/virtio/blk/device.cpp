@@ -33,7 +33,7 @@ Blk::Blk(const memory::AddressSpace& space, const Ports& ports, Disk& disk, cons
   config_.num_queues = static_cast<u16>(options.queues);
   config_.max_discard_sectors = config_.max_write_zeroes_sectors = kMostRange;
   config_.max_discard_seg = config_.max_write_zeroes_seg = 1;
-  config_.discard_sector_alignment = 1 << kPageExponent;
+  config_.discard_sector_alignment = static_cast<u32>(options.discard_unit >> kSectorShift);
   config_.write_zeroes_may_unmap = 1;
   for (unsigned i = 0; i < kSlots; ++i) slots_[i].request.slot = static_cast<u16>(i);
 }

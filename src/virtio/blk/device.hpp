@@ -37,6 +37,7 @@ struct BlkOptions {
   u64 bytes = 0;  // whole sectors; what is over is not shown
   bool read_only = false;
   unsigned queues = 1;  // to Blk::kQueues
+  u64 discard_unit = 4096;  // bytes, a power of two of whole sectors: what is discarded gives space back in these
   char serial[kIdBytes] = {};
 };
 
