@@ -39,7 +39,8 @@ TEST(DiskOption, OtherCommasBelongToTheName) {
 }
 
 TEST(DiskOption, Refusals) {
-  for (const char* text : {"", ",readonly", "a,format=vmdk", "a,format="}) EXPECT_FALSE(parse_disk(text)) << text;
+  for (const char* text : {"", ",readonly", "a,format=vmdk", "a,format="})
+    EXPECT_FALSE(parse_disk(text)) << text;
 }
 
 }  // namespace

@@ -64,8 +64,10 @@ Result<Format> decide_format(BlockFile& file, const std::string& path, const Ope
   if (TRY(detect_format(file, path)) == Format::Raw) return Format::Raw;
   return Error("The disk image ")
       .append(path.c_str())
-      .append(" starts as a qcow2 image does but is not named .qcow2, and a guest can write that on a raw disk: say "
-              "format=qcow2 if you made it as one, else format=raw.");
+      .append(
+          " starts as a qcow2 image does but is not named .qcow2, and a guest can write that on a raw disk: "
+          "say "
+          "format=qcow2 if you made it as one, else format=raw.");
 }
 
 Result<std::unique_ptr<Image>> open_qcow2(Loop& loop, const std::string& path, std::unique_ptr<HostFile> file,
@@ -76,8 +78,10 @@ Result<std::unique_ptr<Image>> open_qcow2(Loop& loop, const std::string& path, s
         .append(path.c_str())
         .append(" looks like qcow2 with the backing file \"")
         .append(header.backing_name.c_str())
-        .append("\", but nobody has said that it is: a guest can write that on a raw disk. Say its format, or name "
-                "it .qcow2.");
+        .append(
+            "\", but nobody has said that it is: a guest can write that on a raw disk. Say its format, or "
+            "name "
+            "it .qcow2.");
   }
   if (header.is_dirty() && options.access == Access::ReadWrite) {
     TRY(qcow2::repair_dirty(*file, header, path));

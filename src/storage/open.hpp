@@ -7,11 +7,12 @@
 
 namespace nacre::storage {
 
-// What Format::Detect goes by. A guest decides what its disk starts with, so its content must never make an image
-// of it that names other files, or that may grow: docs/adr/0012-which-format-a-disk-has.md.
+// What Format::Detect goes by. A guest decides what its disk starts with, so its content must never make an
+// image of it that names other files, or that may grow: docs/adr/0012-which-format-a-disk-has.md.
 enum class Unsaid : u8 {
-  ByContent,  // tools; but a backing file is followed only when the format was said or the name ends in .qcow2
-  ByName,     // guests' disks: .qcow2 is qcow2, everything else is raw, and one that looks otherwise is an Error
+  ByContent,  // tools; but a backing file is followed only when the format was said or the name ends in
+              // .qcow2
+  ByName,  // guests' disks: .qcow2 is qcow2, everything else is raw, and one that looks otherwise is an Error
 };
 
 struct OpenOptions {

@@ -76,8 +76,12 @@ void StorageDisk::complain(int error) {
   if (complained_) return;
   complained_ = true;
   if (error == EPERM) {
-    Line().text("nacre: The guest may not write what would make its raw disk look like a qcow2 image, as nobody has "
-                "said that the disk is raw (format=raw); it was given an I/O error.").write_to(2);
+    Line()
+        .text(
+            "nacre: The guest may not write what would make its raw disk look like a qcow2 image, as nobody "
+            "has "
+            "said that the disk is raw (format=raw); it was given an I/O error.")
+        .write_to(2);
     return;
   }
   Line line;
