@@ -7,6 +7,7 @@
 #include "app/exit_status.hpp"
 #include "app/kernel_file.hpp"
 #include "app/session.hpp"
+#include "app/vsock_option.hpp"
 #include "host/file_bytes.hpp"
 
 namespace nacre::app {
@@ -145,6 +146,11 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
       ->type_name("FILE[,readonly][,format=raw|qcow2]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--vsock", vsock_,
+                   "Give the guest a socket device, CID 3 or N. Programs of the host connect to this Unix socket and say "
+                   "\"CONNECT port\"; port P of the host is the Unix socket PATH_P")
+      ->type_name("PATH[,cid=N]");
   machine_.add_to(*command_);
 }
 
@@ -176,11 +182,13 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   vm::Config config = TRY(machine_.config(early));
   config.debug_exit = debug_exit_;
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
+  if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
   config.lock_step = lock_step;
   config.lock_step_outcome = found;
   if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
   if (lock_step != nullptr) config.devices.rng = false;  // as with disks
   if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};
+  if (lock_step != nullptr && config.devices.vsock) return Error{"Engines are compared without --vsock, which writes to memory by itself."};
   // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
   if (lock_step != nullptr) config.slower = kSlowerInLockStep;
   auto place = TRY(serial_place(serial_));

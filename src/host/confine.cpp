@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -37,6 +38,12 @@ constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwri
                             SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll,
                             SYS_preadv2,   SYS_pwritev2, SYS_io_uring_enter,
                             SYS_set_robust_list, SYS_rseq};  // of a new thread
+// What is connected already, and who comes to a listener. Not socket and connect: see vsock/broker.hpp.
+constexpr long kSockets[] = {SYS_epoll_wait, SYS_epoll_ctl, SYS_accept4, SYS_sendmsg, SYS_recvmsg, SYS_sendto, SYS_shutdown,
+                             SYS_poll,       SYS_ppoll,     SYS_set_robust_list, SYS_rseq};
+// The process that connects for another. Its only input is a number, its names all begin with the user's path.
+constexpr long kBroker[] = {SYS_connect, SYS_recvfrom, SYS_sendmsg, SYS_newfstatat, SYS_unlink};
+constexpr u32 kBrokersFamily[] = {AF_UNIX};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 // ptrace: on what is traced already (the stub of engine/direct), and neither its memory nor another process.
@@ -59,6 +66,13 @@ class Filter {
       // looked at: without it the library takes clone.
       refuse(SYS_clone3, ENOSYS);
       allow_with_bits(SYS_clone, 0, CLONE_THREAD);
+    }
+    if (role == ThreadRole::Sockets) {
+      for (const long call : kSockets) allow(call);
+    }
+    if (role == ThreadRole::Broker) {
+      for (const long call : kBroker) allow(call);
+      allow_with_values(SYS_socket, 0, kBrokersFamily);
     }
     if (role == ThreadRole::Processor) allow_with_values(SYS_ptrace, 0, kStubRequests);
     if (role == ThreadRole::InputOutput) {

@@ -12,6 +12,8 @@ enum class ThreadRole : u8 {
   Processor,    // runs guest code: memory, timers, wake-ups, and writing to descriptors that are open
   InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
+  Sockets,      // processes a socket device's queues: accepting, sending, receiving, closing
+  Broker,       // not a thread of the machine's process: connects to Unix sockets for it (vsock/broker.hpp)
 };
 
 // For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose

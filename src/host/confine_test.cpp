@@ -63,7 +63,18 @@ TEST_P(ConfineDeathTest, WhatAGuestNeedsGoesOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest,
-                         testing::Values(ThreadRole::Processor, ThreadRole::InputOutput));
+                         testing::Values(ThreadRole::Processor, ThreadRole::InputOutput, ThreadRole::Device,
+                                         ThreadRole::Sockets, ThreadRole::Broker));
+
+TEST(ConfineDeathTest, SocketsOfADeviceAreNotConnected) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  ASSERT_TRUE(SignalDispatcher::install().ok());
+  const auto act = [] {
+    const sockaddr address = {};
+    if (confine(ThreadRole::Sockets).ok()) connect(1000, &address, sizeof address);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call 0x0*2a is not one");
+}
 
 #endif
 

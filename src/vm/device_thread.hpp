@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "host/confine.hpp"
 #include "virtio/device.hpp"
 #include "vm/attention.hpp"
 
@@ -18,16 +19,17 @@ namespace nacre::vm {
 
 class DeviceThread {
  public:
-  static Result<std::unique_ptr<DeviceThread>> create();
+  static Result<std::unique_ptr<DeviceThread>> create(host::ThreadRole role = host::ThreadRole::Device);
   DeviceThread(const DeviceThread&) = delete;
   DeviceThread& operator=(const DeviceThread&) = delete;
   ~DeviceThread() { stop(); }
 
   // Before start(): a device, what is run on the thread when it ends, a descriptor that makes devices run
-  // when it is readable.
+  // when it is readable, while `device` (added before) listens: one that stands still would leave it readable
+  // for ever.
   void add(virtio::Device& device) { devices_.push_back(&device); }
   void at_end(std::function<void()> action) { last_.push_back(std::move(action)); }
-  void watch(int descriptor) { watched_.push_back({descriptor, POLLIN, 0}); }
+  void watch(int descriptor, const virtio::Device& device) { sources_.push_back({descriptor, &device}); }
   // Confines the thread (host/confine.hpp); `failed` hears when that is not possible.
   void start(const char* name, std::function<void(const Error&)> failed);
   void raise() { attention_.raise(); }
@@ -35,13 +37,19 @@ class DeviceThread {
   void stop();
 
  private:
-  explicit DeviceThread(Attention attention);
-  static Status prepare(const char* name);
+  struct Source {
+    int descriptor;
+    const virtio::Device* device;
+  };
+
+  DeviceThread(Attention attention, host::ThreadRole role) : attention_(std::move(attention)), role_(role) {}
+  Status prepare(const char* name) const;
   void serve();
 
   Attention attention_;
+  const host::ThreadRole role_;
   std::vector<virtio::Device*> devices_;
-  std::vector<pollfd> watched_;  // the first is attention_'s
+  std::vector<Source> sources_;
   std::vector<std::function<void()>> last_;
   std::thread thread_;
   std::atomic<bool> stopping_ = false;

@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include "vsock/broker.hpp"
+
 namespace nacre::vm {
 namespace {
 
@@ -24,8 +26,8 @@ void Devices::HostBallast::release(u64, u8* host, u64 bytes) {
   static_cast<void>(madvise(host, bytes, MADV_REMOVE));
 }
 
-Result<DeviceThread*> Devices::add_thread() {
-  threads_.push_back(TRY(DeviceThread::create()));
+Result<DeviceThread*> Devices::add_thread(host::ThreadRole role) {
+  threads_.push_back(TRY(DeviceThread::create(role)));
   return threads_.back().get();
 }
 
@@ -57,7 +59,21 @@ Status Devices::create(const DeviceConfig& config) {
     rng_ = std::make_unique<virtio::rng::Rng>(memory, slot.ports(), entropy_);
     place(slot, *rng_);
   }
+  if (config.vsock) TRY(add_vsock(*config.vsock));
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk));
+  return {};
+}
+
+Status Devices::add_vsock(const VsockConfig& config) {
+  auto listener = TRY(vsock::Listener::create(config.path));
+  auto broker = TRY(vsock::Broker::start(config.path, listener));
+  hub_ = TRY(vsock::Hub::create(std::move(listener.socket), std::move(broker)));
+  DeviceThread& thread = *TRY(add_thread(host::ThreadRole::Sockets));
+  VirtioSlot& slot = add_slot(thread);
+  vsock_ =
+      std::make_unique<virtio::vsock::Vsock>(machine_.board.memory(), slot.ports(), *hub_, config.guest_cid);
+  thread.watch(hub_->descriptor(), *vsock_);
+  place(slot, *vsock_);
   return {};
 }
 
@@ -72,7 +88,7 @@ Status Devices::add_disk(const DiskConfig& config) {
   serial.copy(options.serial, sizeof options.serial);
   auto device = std::make_unique<virtio::blk::Blk>(machine_.board.memory(), slot.ports(), *disk, options);
   disk->connect(*device);
-  thread.watch(disk->event_fd());
+  thread.watch(disk->event_fd(), *device);
   thread.at_end([&closed = *disk] { closed.close(); });
   place(slot, *device);
   disks_.push_back({std::move(disk), std::move(device)});

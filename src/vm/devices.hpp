@@ -4,19 +4,29 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "virtio/balloon/device.hpp"
 #include "virtio/rng/device.hpp"
+#include "virtio/vsock/device.hpp"
 #include "vm/disk.hpp"
 #include "vm/virtio_slot.hpp"
+#include "vsock/hub.hpp"
 
 namespace nacre::vm {
+
+struct VsockConfig {
+  std::string path;  // of the Unix socket; docs/virtio.md
+  u32 guest_cid = 3;
+};
 
 struct DeviceConfig {
   bool rng = true;
   bool balloon = true;
   std::vector<DiskConfig> disks;
+  std::optional<VsockConfig> vsock;
 };
 
 class Devices {
@@ -50,8 +60,9 @@ class Devices {
     std::unique_ptr<virtio::blk::Blk> device;
   };
 
-  Result<DeviceThread*> add_thread();
+  Result<DeviceThread*> add_thread(host::ThreadRole role = host::ThreadRole::Device);
   Status add_disk(const DiskConfig& config);
+  Status add_vsock(const VsockConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
 
@@ -62,6 +73,8 @@ class Devices {
   std::unique_ptr<virtio::rng::Rng> rng_;
   std::unique_ptr<virtio::balloon::Balloon> balloon_;
   std::vector<DiskDevice> disks_;
+  std::unique_ptr<vsock::Hub> hub_;
+  std::unique_ptr<virtio::vsock::Vsock> vsock_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
 };

@@ -21,7 +21,12 @@ u64 Vsock::config_read(u64 offset, unsigned size) {
 void Vsock::started(u64) {
   stalled_ = held_ = false;
   reset_count_ = 0;
+}
+
+// Not in started(), which is on a processor's thread.
+bool Vsock::stopped() {
   sockets_.reset();
+  return true;
 }
 
 void Vsock::process(unsigned index) {
@@ -30,6 +35,7 @@ void Vsock::process(unsigned index) {
 }
 
 void Vsock::poll() {
+  sockets_.dispatch();
   if (stalled_) transmit();
   receive();
 }
@@ -117,6 +123,8 @@ void Vsock::receive() {
     }
     // No room: the driver is asked to ring; it may have made some just before it heard.
     if (!deliver() && (is_broken() || !q.allow_doorbell(memory()) || !deliver())) break;
+    // There may be room for answers again, and no other event need come.
+    if (stalled_) ring_again(kTransmit);
   }
   publish(kReceive);
 }

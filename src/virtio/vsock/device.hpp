@@ -19,7 +19,10 @@ class Sockets {
   // The next packet for the guest: `header` (addresses and length are filled in by the device) and up to
   // `most` bytes of payload at `to`, whose number goes to header.bytes. False: none.
   [[nodiscard]] virtual bool receive(PacketHeader& header, u8* to, u32 most) = 0;
-  // The guest's driver has started anew: all connections are gone.
+  // What has happened on the host's side is looked at; the device asks for packets afterwards.
+  virtual void dispatch() {}
+  // The guest's driver has let go of the device: all connections are gone. On the queues' side, or on the
+  // machine's owner's while neither side runs.
   virtual void reset() = 0;
 
  protected:
@@ -39,6 +42,7 @@ class Vsock final : public Device {
   void process(unsigned index) override;
   void poll() override;
   void started(u64 features) override;
+  bool stopped() override;
 
   void transmit();
   bool send_one(bool& taken_back);

@@ -42,7 +42,13 @@ struct VsockTest : ::testing::TestWithParam<u64> {
 
 TEST_P(VsockTest, TellsTheGuestItsNumber) {
   EXPECT_EQ(driver.read(BarLayout::device, 8), 3u);
-  EXPECT_EQ(sockets.resets, 1u);
+}
+
+TEST_P(VsockTest, ConnectionsEndWithTheDriver) {
+  const unsigned before = sockets.resets;
+  driver.reset();
+  vsock.run();
+  EXPECT_EQ(sockets.resets, before + 1);
 }
 
 TEST_P(VsockTest, CarriesPacketsToTheHost) {
