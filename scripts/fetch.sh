@@ -65,3 +65,45 @@ download() {
   printf '%s  %s\n' "${sum#SHA256:}" "$deb" | sha256sum --check --status 2>/dev/null ||
     die "What came from ${uri//\'/} is not what Debian signed (SHA-256 differs): nothing was kept; try again."
 }
+
+# Puts packages "$2"… as a tree for a guest's initramfs at $cache/$1, unless it is there, and prints that path. The packages must be
+# what a program is linked to, and what those are. All in one call of apt, which takes seconds to read its lists.
+fetch_tree() {
+  local tree=$cache/$1 name missing uri file size sum total=0
+  local -a packages
+  shift
+  if [[ ! -d $tree ]]; then
+    begin
+    if [[ ! -d $tree ]]; then
+      mapfile -t packages < <(apt-cache policy "$@" | awk '/^[^ ]/ { sub(":.*", ""); name = $0 } $1 == "Candidate:" && $2 ~ /^[0-9]/ { print name "=" $2 }')
+      for name; do
+        [[ " ${packages[*]}" == *" $name="* ]] || die "apt does not know the package $name: run 'sudo apt-get update', then try again."
+      done
+      "${apt[@]}" --print-uris download "${packages[@]}" >"$work/uris" 2>"$log" || explain "asking apt for ${tree##*/}"
+      while read -r uri file size sum; do
+        [[ $sum == SHA256:* ]] || die "apt gives no SHA-256 for $file, so it cannot be checked: run 'sudo apt-get update', then try again."
+        printf '%s  %s\n' "${sum#SHA256:}" "$file"
+        total=$((total + size))
+      done <"$work/uris" >"$work/sums"
+      say "Fetching ${tree##*/} and what it is linked to (${#packages[@]} packages, $(((total + 999999) / 1000000)) MB) …"
+      (cd "$work" && "${apt[@]}" -q download "${packages[@]}") >"$log" 2>&1 || explain "fetching ${tree##*/}"
+      # apt writes the epoch's colon in one of the two names and not in the other.
+      (cd "$work" && sed 's/%3a/:/' sums | while read -r sum file; do
+        [[ -f $file ]] || file=${file/:/%3a}
+        printf '%s  %s\n' "$sum" "$file"
+      done | sha256sum --check --status 2>/dev/null) ||
+        die 'What came from the mirror is not what Debian signed (SHA-256 differs): nothing was kept; try again.'
+      for file in "$work"/*.deb; do
+        dpkg-deb -x "$file" "$work/tree" 2>"$log" || explain "unpacking ${file##*/}"
+      done
+      # The guest needs programs and the libraries named by them, not documentation or character sets.
+      rm -rf "$work"/tree/usr/{share,include,lib/x86_64-linux-gnu/{gconv,engines-3,ossl-modules}} "$work"/tree/etc
+      missing=$({ find "$work/tree" -type f \( -perm /111 -o -name '*.so*' \) -exec readelf -d {} + 2>/dev/null || true; } |
+        sed -nE 's/.*\(NEEDED\).*\[(.*)\]/\1/p' | sort -u |
+        while read -r library; do [[ -n $(find "$work/tree" -name "$library" -print -quit) ]] || echo "$library"; done)
+      [[ -z $missing ]] || die "Debian's ${tree##*/} has come to need ${missing//$'\n'/, }: please report this."
+      mv "$work/tree" "$tree"
+    fi
+  fi
+  printf '%s\n' "$tree"
+}

@@ -54,6 +54,7 @@ class HostFile final : public BlockFile {
   };
   [[nodiscard]] Identity identity() const { return identity_; }
   [[nodiscard]] u64 allocated_bytes() const;
+  [[nodiscard]] int number() const { return file_.number(); }
 
  private:
   HostFile(Loop& loop, host::UniqueFd file) : loop_(loop), file_(std::move(file)) {}

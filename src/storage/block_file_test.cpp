@@ -8,6 +8,7 @@
 #include <csignal>
 #include <random>
 
+#include "host/confine.hpp"
 #include "storage/buffers.hpp"
 #include "storage/raw.hpp"
 #include "storage/testing/folder.hpp"
@@ -105,6 +106,34 @@ TEST_P(EachLoop, failures_come_back_as_errors) {
   const int error = write_now(*file, kMiB - 4096, std::vector<u8>(8192, 1));
   setrlimit(RLIMIT_FSIZE, &before);
   EXPECT_EQ(error, EFBIG);
+}
+
+// All that an image does to its file, threads being made meanwhile, as where io_uring is forbidden.
+int use_confined(Loop::Kind kind, const std::string& path) {
+  const auto loop = Loop::create(kind).take();
+  const auto file = HostFile::create(*loop, path).take();
+  if (!host::confine(host::ThreadRole::Device)) return 1;
+  std::vector<u8> bytes(4 * kMiB, 3);
+  int error = write_now(*file, 0, bytes);
+  std::vector<Counted> requests(40);
+  int complete = 0;
+  const iovec piece = piece_of(bytes);
+  for (Counted& request : requests) {
+    request.count = &complete;
+    request.kind = Request::Kind::Read;
+    request.length = bytes.size();
+    request.buffers = {&piece, 1};
+    loop->start(file->number(), request);
+  }
+  while (complete < 40) loop->wait();
+  for (const Counted& request : requests) error |= request.error;
+  error |= zero_now(*file, kMiB, kMiB) | flush_now(*file) | file->resize(8 * kMiB);
+  static_cast<void>(file->extent_at(0));
+  return error == 0 && read_now(*file, kMiB, bytes) == 0 && bytes[0] == 0 ? 0 : 2;
+}
+
+TEST_P(EachLoop, is_allowed_all_it_needs_under_the_filter_of_a_disks_thread) {
+  EXPECT_EXIT(_exit(use_confined(GetParam(), folder.path("image"))), ::testing::ExitedWithCode(0), "");
 }
 
 INSTANTIATE_TEST_SUITE_P(Loops, EachLoop, ::testing::Values(Loop::Kind::IoUring, Loop::Kind::Threads),

@@ -16,8 +16,8 @@
 namespace nacre::storage {
 namespace {
 
-constexpr u64 kMostAtOnce = 64 * kKiB;
-constexpr std::chrono::microseconds kSlow(500);
+constexpr u64 kMostAtOnce = 2 * kMiB;
+constexpr std::chrono::microseconds kSlow(500), kSlowPerMiB(1000);
 constexpr std::chrono::milliseconds kPatience(100);
 
 }  // namespace
@@ -68,16 +68,17 @@ bool HostFile::read_cached(Request& request) const {
   return got >= 0 && static_cast<u64>(got) == request.length;
 }
 
-// A small write to the page cache takes less than handing it to anybody. But it may block, while the host
-// writes back or looks for room; so the time is taken, and after a slow one the loop has all writes for a
-// while.
+// A write to the page cache takes less than handing it to anybody, also a large one: the kernel holds the
+// inode while it copies, so writes to one file come one after another whoever makes them. But it may block,
+// while the host writes back or looks for room; so the time is taken, and after a slow one the loop has all
+// writes for a while.
 bool HostFile::write_cached(Request& request) {
   if (request.length > kMostAtOnce) return false;
   const auto began = std::chrono::steady_clock::now();
   if (began < patient_until_) return false;
   request.error = perform(file_.number(), request);
   const auto ended = std::chrono::steady_clock::now();
-  if (ended - began > kSlow) patient_until_ = ended + kPatience;
+  if (ended - began > kSlow + kSlowPerMiB * request.length / kMiB) patient_until_ = ended + kPatience;
   return true;
 }
 

@@ -3,6 +3,8 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 
+#include <algorithm>
+
 #include "vsock/broker.hpp"
 
 namespace nacre::vm {
@@ -42,7 +44,7 @@ void Devices::place(VirtioSlot& slot, virtio::Device& device) {
   machine_.board.chipset().pci().attach(static_cast<unsigned>(transports_.size()), 0, *transports_.back());
 }
 
-Status Devices::create(const DeviceConfig& config) {
+Status Devices::create(const DeviceConfig& config, unsigned processors) {
   const auto& memory = machine_.board.memory();
   if (config.disks.size() > kMostDisks) {
     return Error("A guest can have at most ").append_number(kMostDisks).append(" disks.");
@@ -60,7 +62,7 @@ Status Devices::create(const DeviceConfig& config) {
     place(slot, *rng_);
   }
   if (config.vsock) TRY(add_vsock(*config.vsock));
-  for (const DiskConfig& disk : config.disks) TRY(add_disk(disk));
+  for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
   return {};
 }
 
@@ -77,12 +79,14 @@ Status Devices::add_vsock(const VsockConfig& config) {
   return {};
 }
 
-Status Devices::add_disk(const DiskConfig& config) {
+Status Devices::add_disk(const DiskConfig& config, unsigned processors) {
   auto disk = TRY(StorageDisk::open(config));
   DeviceThread& thread = *TRY(add_thread());
   VirtioSlot& slot = add_slot(thread);
-  virtio::blk::BlkOptions options = {
-      .bytes = disk->size(), .read_only = config.read_only, .discard_unit = disk->discard_unit()};
+  virtio::blk::BlkOptions options = {.bytes = disk->size(),
+                                     .read_only = config.read_only,
+                                     .queues = std::min(processors, virtio::blk::Blk::kQueues),
+                                     .discard_unit = disk->discard_unit()};
   // What `ls /dev/disk/by-id` shows: disk0, disk1 …
   const std::string serial = "disk" + std::to_string(disks_.size());
   serial.copy(options.serial, sizeof options.serial);

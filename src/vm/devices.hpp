@@ -36,7 +36,7 @@ class Devices {
   Devices& operator=(const Devices&) = delete;
 
   // Makes the devices and puts them on the bus. Once, before the board is assembled.
-  Status create(const DeviceConfig& config);
+  Status create(const DeviceConfig& config, unsigned processors);
   // `failed` hears of a thread that could not be confined.
   void start(const std::function<void(const Error&)>& failed);
   // When no vCPU runs any more.
@@ -61,7 +61,7 @@ class Devices {
   };
 
   Result<DeviceThread*> add_thread(host::ThreadRole role = host::ThreadRole::Device);
-  Status add_disk(const DiskConfig& config);
+  Status add_disk(const DiskConfig& config, unsigned processors);
   Status add_vsock(const VsockConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);

@@ -58,7 +58,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
   std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
-  if (auto status = vm->devices_.create(config.devices); !status) return status.error();
+  if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   vm->group_ = TRY(engine::make_group(config.engine, vm->machine_.board.memory(), config.processors));
   for (unsigned i = 0; i < config.processors; ++i) {
