@@ -151,6 +151,13 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
                    "Give the guest a socket device, CID 3 or N. Programs of the host connect to this Unix socket and say "
                    "\"CONNECT port\"; port P of the host is the Unix socket PATH_P")
       ->type_name("PATH[,cid=N]");
+  command_
+      ->add_option("--net", networks_,
+                   "Give the guest a network: user (address translation, no privilege) with any of "
+                   "publish=[ADDRESS:]HOST:GUEST[/udp], hostname=NAME, host=no, mac=MAC, mtu=BYTES; may be given again")
+      ->type_name("user[,OPTION=VALUE...]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   machine_.add_to(*command_);
 }
 
@@ -183,12 +190,14 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   config.debug_exit = debug_exit_;
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
+  for (const std::string& text : networks_) config.devices.networks.push_back(TRY(net::parse(text)));
   config.lock_step = lock_step;
   config.lock_step_outcome = found;
   if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
   if (lock_step != nullptr) config.devices.rng = false;  // as with disks
   if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};
   if (lock_step != nullptr && config.devices.vsock) return Error{"Engines are compared without --vsock, which writes to memory by itself."};
+  if (lock_step != nullptr && !networks_.empty()) return Error{"Engines are compared without networks, which write to memory by themselves."};
   // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
   if (lock_step != nullptr) config.slower = kSlowerInLockStep;
   auto place = TRY(serial_place(serial_));

@@ -29,6 +29,7 @@ class BootCommand {
   MachineOptions machine_;
   std::vector<std::string> disks_;
   std::string vsock_;
+  std::vector<std::string> networks_;
   std::string kernel_, initrd_, append_, serial_ = "stdio";
   std::vector<std::string> modules_;
   bool debug_exit_ = false;

@@ -44,6 +44,14 @@ constexpr long kSockets[] = {SYS_epoll_wait, SYS_epoll_ctl, SYS_accept4, SYS_sen
 // The process that connects for another. Its only input is a number, its names all begin with the user's path.
 constexpr long kBroker[] = {SYS_connect, SYS_recvfrom, SYS_sendmsg, SYS_newfstatat, SYS_unlink};
 constexpr u32 kBrokersFamily[] = {AF_UNIX};
+// What libslirp does with sockets, and waiting. New ones are of the Internet's families (below), so neither other
+// programs' Unix sockets nor the kernel's own are in reach.
+constexpr long kNetwork[] = {SYS_poll,       SYS_ppoll,      SYS_connect,     SYS_bind,        SYS_listen,  SYS_accept,
+                             SYS_accept4,    SYS_shutdown,   SYS_sendto,      SYS_recvfrom,    SYS_sendmsg, SYS_recvmsg,
+                             SYS_readv,      SYS_writev,     SYS_getsockname, SYS_getpeername, SYS_getsockopt,
+                             SYS_setsockopt, SYS_fcntl,      SYS_set_robust_list, SYS_rseq};  // of a new thread
+constexpr u32 kNetworkFamilies[] = {AF_INET, AF_INET6};
+constexpr u32 kNetworkRequests[] = {FIONREAD};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 // ptrace: on what is traced already (the stub of engine/direct), and neither its memory nor another process.
@@ -73,6 +81,13 @@ class Filter {
     if (role == ThreadRole::Broker) {
       for (const long call : kBroker) allow(call);
       allow_with_values(SYS_socket, 0, kBrokersFamily);
+    }
+    if (role == ThreadRole::Network) {
+      for (const long call : kNetwork) allow(call);
+      allow_with_values(SYS_socket, 0, kNetworkFamilies);
+      allow_with_values(SYS_ioctl, 1, kNetworkRequests);
+      // libslirp would look for name servers if it came to need them, and glib for a log: they get none, and go on.
+      for (const long call : {SYS_openat, SYS_newfstatat, SYS_fstat}) refuse(call, EACCES);
     }
     if (role == ThreadRole::Processor) allow_with_values(SYS_ptrace, 0, kStubRequests);
     if (role == ThreadRole::InputOutput) {

@@ -14,6 +14,7 @@ enum class ThreadRole : u8 {
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
   Sockets,      // processes a socket device's queues: accepting, sending, receiving, closing
   Broker,       // not a thread of the machine's process: connects to Unix sockets for it (vsock/broker.hpp)
+  Network,      // processes a network device's queues: sockets of the Internet, of which new ones too
 };
 
 // For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose

@@ -62,6 +62,26 @@ TEST_P(ConfineDeathTest, WhatAGuestNeedsGoesOn) {
   EXPECT_EXIT(act(), testing::ExitedWithCode(7), "on");
 }
 
+// libslirp's thread: what it may not, it is told, so that a library's idle curiosity does not end the machine.
+TEST(ConfineNetworkDeathTest, InternetSocketsAndNoFiles) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto act = [] {
+    if (!confine(ThreadRole::Network).ok()) _exit(1);
+    if (socket(AF_INET, SOCK_STREAM, 0) < 0 || socket(AF_INET6, SOCK_DGRAM, 0) < 0) _exit(2);
+    if (open("/etc/passwd", O_RDONLY | O_CLOEXEC) >= 0 || errno != EACCES) _exit(3);
+    _exit(7);
+  };
+  EXPECT_EXIT(act(), testing::ExitedWithCode(7), "");
+}
+
+TEST(ConfineNetworkDeathTest, UnixSocketsEndTheProcess) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  const auto act = [] {
+    if (SignalDispatcher::install().ok() && confine(ThreadRole::Network).ok()) socket(AF_UNIX, SOCK_STREAM, 0);
+  };
+  EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call");
+}
+
 INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest,
                          testing::Values(ThreadRole::Processor, ThreadRole::InputOutput, ThreadRole::Device,
                                          ThreadRole::Sockets, ThreadRole::Broker));

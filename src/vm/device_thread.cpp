@@ -38,15 +38,34 @@ Status DeviceThread::prepare(const char* name) const {
   return host::confine(role_);
 }
 
+int DeviceThread::collect() {
+  int timeout = -1;
+  entries_.clear();
+  entries_.push_back({attention_.descriptor(), POLLIN, 0});
+  // A phase changes on this thread, or with a wake-up.
+  for (const Source& source : sources_) {
+    if (listens(*source.device)) entries_.push_back({source.descriptor, POLLIN, 0});
+  }
+  for (EventSource& source : events_) {
+    source.asked = listens(*source.device);
+    if (!source.asked) continue;
+    source.first = entries_.size();
+    const int wanted = source.events->wait_for(entries_);
+    source.count = entries_.size() - source.first;
+    if (wanted >= 0 && (timeout < 0 || wanted < timeout)) timeout = wanted;
+  }
+  return timeout;
+}
+
 void DeviceThread::serve() {
-  std::vector<pollfd> entries = {{attention_.descriptor(), POLLIN, 0}};
-  for (const Source& source : sources_) entries.push_back({source.descriptor, POLLIN, 0});
   while (!stopping_.load()) {
-    // A phase changes on this thread, or with a wake-up.
-    for (usize i = 0; i < sources_.size(); ++i)
-      entries[i + 1].fd = listens(*sources_[i].device) ? sources_[i].descriptor : -1;
-    if (poll(entries.data(), entries.size(), -1) < 0) continue;
-    if (entries[0].revents != 0) attention_.clear();
+    const int timeout = collect();
+    if (poll(entries_.data(), entries_.size(), timeout) < 0) continue;
+    if (entries_[0].revents != 0) attention_.clear();
+    const std::span<const pollfd> all = entries_;
+    for (const EventSource& source : events_) {
+      if (source.asked) source.events->happened(all.subspan(source.first, source.count));
+    }
     for (virtio::Device* device : devices_) device->run();
   }
 }

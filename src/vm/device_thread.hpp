@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "host/confine.hpp"
+#include "host/events.hpp"
 #include "virtio/device.hpp"
 #include "vm/attention.hpp"
 
@@ -30,6 +31,8 @@ class DeviceThread {
   void add(virtio::Device& device) { devices_.push_back(&device); }
   void at_end(std::function<void()> action) { last_.push_back(std::move(action)); }
   void watch(int descriptor, const virtio::Device& device) { sources_.push_back({descriptor, &device}); }
+  // The same for descriptors that come and go.
+  void watch(host::Events& events, const virtio::Device& device) { events_.push_back({&events, &device}); }
   // Confines the thread (host/confine.hpp); `failed` hears when that is not possible.
   void start(const char* name, std::function<void(const Error&)> failed);
   void raise() { attention_.raise(); }
@@ -42,14 +45,25 @@ class DeviceThread {
     const virtio::Device* device;
   };
 
+  struct EventSource {
+    host::Events* events;
+    const virtio::Device* device;
+    usize first = 0, count = 0;  // its descriptors in entries_
+    bool asked = false;
+  };
+
   DeviceThread(Attention attention, host::ThreadRole role) : attention_(std::move(attention)), role_(role) {}
   Status prepare(const char* name) const;
   void serve();
+  // What to wait for, into entries_; the most milliseconds to wait, -1: no limit.
+  int collect();
 
   Attention attention_;
   const host::ThreadRole role_;
   std::vector<virtio::Device*> devices_;
   std::vector<Source> sources_;
+  std::vector<EventSource> events_;
+  std::vector<pollfd> entries_;
   std::vector<std::function<void()>> last_;
   std::thread thread_;
   std::atomic<bool> stopping_ = false;

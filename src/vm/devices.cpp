@@ -11,6 +11,7 @@ namespace nacre::vm {
 namespace {
 
 constexpr usize kMostDisks = 16;
+constexpr usize kMostNetworks = 8;
 
 }  // namespace
 
@@ -49,6 +50,9 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.disks.size() > kMostDisks) {
     return Error("A guest can have at most ").append_number(kMostDisks).append(" disks.");
   }
+  if (config.networks.size() > kMostNetworks) {
+    return Error("A guest can have at most ").append_number(kMostNetworks).append(" networks.");
+  }
   DeviceThread* quick = nullptr;  // of the devices that never wait
   if (config.rng || config.balloon) quick = TRY(add_thread());
   if (config.balloon) {
@@ -63,6 +67,21 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   }
   if (config.vsock) TRY(add_vsock(*config.vsock));
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
+  for (const net::NetConfig& network : config.networks) TRY(add_network(network));
+  return {};
+}
+
+Status Devices::add_network(const net::NetConfig& config) {
+  auto port = TRY(net::open(config));
+  DeviceThread& thread = *TRY(add_thread(host::ThreadRole::Network));
+  VirtioSlot& slot = add_slot(thread);
+  virtio::net::NetOptions options = {.mtu = net::mtu_of(config)};
+  const net::Mac mac = net::mac_of(config, static_cast<unsigned>(networks_.size()));
+  std::copy(mac.begin(), mac.end(), options.mac);
+  auto device = std::make_unique<virtio::net::Net>(machine_.board.memory(), slot.ports(), *port, options);
+  thread.watch(*port, *device);
+  place(slot, *device);
+  networks_.push_back({std::move(port), std::move(device)});
   return {};
 }
 

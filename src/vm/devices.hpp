@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "net/options.hpp"
 #include "virtio/balloon/device.hpp"
 #include "virtio/rng/device.hpp"
 #include "virtio/vsock/device.hpp"
@@ -27,6 +28,7 @@ struct DeviceConfig {
   bool balloon = true;
   std::vector<DiskConfig> disks;
   std::optional<VsockConfig> vsock;
+  std::vector<net::NetConfig> networks;
 };
 
 class Devices {
@@ -60,8 +62,15 @@ class Devices {
     std::unique_ptr<virtio::blk::Blk> device;
   };
 
+  // So has a network, for the same reason, and because it may do more than others (host/confine.hpp).
+  struct NetDevice {
+    std::unique_ptr<net::Port> port;
+    std::unique_ptr<virtio::net::Net> device;
+  };
+
   Result<DeviceThread*> add_thread(host::ThreadRole role = host::ThreadRole::Device);
   Status add_disk(const DiskConfig& config, unsigned processors);
+  Status add_network(const net::NetConfig& config);
   Status add_vsock(const VsockConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
@@ -75,6 +84,7 @@ class Devices {
   std::vector<DiskDevice> disks_;
   std::unique_ptr<vsock::Hub> hub_;
   std::unique_ptr<virtio::vsock::Vsock> vsock_;
+  std::vector<NetDevice> networks_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
 };

@@ -101,8 +101,8 @@ bool Net::stopped() {
 void Net::process(unsigned index) {
   // The control queue follows the pairs that the driver knows of. 5.1.2.
   if (index == (has(F::multi_queue) ? 2 * options_.pairs : 2)) return control(index);
-  if (index % 2 == 1) return transmit(index);
-  receive();  // there are buffers again
+  if (index % 2 == 1) transmit(index);
+  receive();  // there are buffers again, or what was sent has been answered at once
 }
 
 void Net::poll() {
