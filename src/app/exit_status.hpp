@@ -26,6 +26,12 @@ struct RunStatus {
   static constexpr int not_found = 127;
 };
 
+// `nacre exec` gives the command's own, 126 and 127 as above; `nacre cp` its own.
+struct ExecStatus {
+  static constexpr int some_failed = 1;
+  static constexpr int nacre_failed = 255;
+};
+
 constexpr int debug_exit_status(u32 value) {
   return static_cast<int>((value << 1 | 1) & 0xff);
 }

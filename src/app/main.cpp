@@ -4,7 +4,9 @@
 #include <CLI/CLI.hpp>
 
 #include "app/boot_command.hpp"
+#include "app/copy_command.hpp"
 #include "app/disk_command.hpp"
+#include "app/exec_command.hpp"
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
 #include "app/run_command.hpp"
@@ -42,6 +44,8 @@ int main(int argc, char** argv) {
   });
   nacre::app::RunCommand run(app);
   nacre::app::BootCommand boot(app);
+  nacre::app::ExecCommand exec(app);
+  nacre::app::CopyCommand copy(app);
   nacre::app::DiskCommand disk(app);
   nacre::app::VerifyCommand verify(app);
   nacre::app::InfoCommand info(app);
@@ -53,6 +57,8 @@ int main(int argc, char** argv) {
   }
   if (run.chosen()) return run.run(early);
   if (boot.chosen()) return boot.run(early);
+  if (exec.chosen()) return exec.run();
+  if (copy.chosen()) return copy.run();
   if (disk.chosen()) return disk.run();
   if (verify.chosen()) return verify.run(early);
   return info.run(early);

@@ -104,6 +104,7 @@ RunCommand::RunCommand(CLI::App& app)
   command_->add_option("--add", added_, "Put a file of the host into the guest; may be given again")
       ->type_name("HOST:GUEST")
       ->expected(1)
+      ->allow_extra_args(false)  // or the "--" that follows would count as its own end
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_->add_flag("-n,--no-input", no_input_, "Give the command an empty standard input");
   machine_.add_to(*command_);
