@@ -143,7 +143,7 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
       ->add_option("--disk", disks_,
                    "Give the guest this disk image (/dev/vda and on), qcow2 if it is named .qcow2, else raw, unless "
                    "format= says; may be given again")
-      ->type_name("FILE[,readonly][,format=raw|qcow2]")
+      ->type_name("FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_

@@ -2,6 +2,8 @@
 
 #include <string_view>
 
+#include "host/guest_ram.hpp"
+
 namespace nacre::app {
 namespace {
 
@@ -9,6 +11,12 @@ using storage::Format;
 
 Error wrong(std::string_view word, const char* why) {
   return Error("--disk does not take \"").append(std::string(word).c_str()).append("\": ").append(why);
+}
+
+Result<u64> rate(std::string_view word, const std::string& value, const char* why) {
+  const auto number = host::parse_size(value.c_str());
+  if (!number || number.value() == 0) return wrong(word, why);
+  return number.value();
 }
 
 // True: the word is an option, and has been applied. False: it is a part of the name.
@@ -21,6 +29,10 @@ Result<bool> apply(std::string_view word, vm::DiskConfig& disk) {
   } else if (name == "format" && equals != word.npos) {
     disk.format = storage::format_named(value);
     if (disk.format == Format::Detect) return wrong(word, "there are the formats raw and qcow2.");
+  } else if (name == "iops" && equals != word.npos) {
+    disk.limits.operations = TRY(rate(word, value, "it wants a number of operations a second, as iops=500."));
+  } else if (name == "bandwidth" && equals != word.npos) {
+    disk.limits.bytes = TRY(rate(word, value, "it wants bytes a second, as bandwidth=20M."));
   } else {
     return false;
   }

@@ -1,4 +1,4 @@
-// What --disk says about one disk: FILE[,readonly][,format=raw|qcow2].
+// What --disk says about one disk: FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES].
 #pragma once
 
 #include <string>

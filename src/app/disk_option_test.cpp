@@ -38,8 +38,17 @@ TEST(DiskOption, OtherCommasBelongToTheName) {
   EXPECT_EQ(disk.format, Format::Detect);
 }
 
+TEST(DiskOption, Limits) {
+  const vm::DiskConfig disk = parsed("a.img,iops=200,bandwidth=20M");
+  EXPECT_EQ(disk.path, "a.img");
+  EXPECT_EQ(disk.limits.operations, 200u);
+  EXPECT_EQ(disk.limits.bytes, 20 * kMiB);
+  EXPECT_FALSE(parsed("a.img").limits.any());
+}
+
 TEST(DiskOption, Refusals) {
-  for (const char* text : {"", ",readonly", "a,format=vmdk", "a,format="})
+  for (const char* text : {"", ",readonly", "a,format=vmdk", "a,format=", "a,iops=0",
+                           "a,iops=", "a,iops=fast", "a,bandwidth=-1"})
     EXPECT_FALSE(parse_disk(text)) << text;
 }
 

@@ -37,6 +37,7 @@ constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftrun
 constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwritev, SYS_fsync, SYS_fdatasync,
                             SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll,
                             SYS_preadv2,   SYS_pwritev2, SYS_io_uring_enter,
+                            SYS_timerfd_settime,                // for a disk's rate limits
                             SYS_set_robust_list, SYS_rseq};  // of a new thread
 // What is connected already, and who comes to a listener. Not socket and connect: see vsock/broker.hpp.
 constexpr long kSockets[] = {SYS_epoll_wait, SYS_epoll_ctl, SYS_accept4, SYS_sendmsg, SYS_recvmsg, SYS_sendto, SYS_shutdown,

@@ -112,6 +112,7 @@ Status Devices::add_disk(const DiskConfig& config, unsigned processors) {
   auto device = std::make_unique<virtio::blk::Blk>(machine_.board.memory(), slot.ports(), *disk, options);
   disk->connect(*device);
   thread.watch(disk->event_fd(), *device);
+  if (disk->timer_fd() >= 0) thread.watch(disk->timer_fd(), *device);
   thread.at_end([&closed = *disk] { closed.close(); });
   place(slot, *device);
   disks_.push_back({std::move(disk), std::move(device)});

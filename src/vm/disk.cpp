@@ -1,8 +1,13 @@
 #include "vm/disk.hpp"
 
+#include <sys/timerfd.h>
+#include <unistd.h>
+
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 
+#include "host/error.hpp"
 #include "storage/open.hpp"
 #include "vm/line.hpp"
 
@@ -10,8 +15,19 @@ namespace nacre::vm {
 
 using virtio::blk::DiskRequest;
 
-StorageDisk::StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<storage::Image> image)
-    : loop_(std::move(loop)), image_(std::move(image)) {
+namespace {
+
+u64 now() {
+  timespec time = {};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<u64>(time.tv_sec) * RateLimit::kSecond + static_cast<u64>(time.tv_nsec);
+}
+
+}  // namespace
+
+StorageDisk::StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<storage::Image> image,
+                         const RateLimits& limits)
+    : loop_(std::move(loop)), image_(std::move(image)), limit_(limits) {
   for (Slot& slot : slots_) slot.disk = this;
 }
 
@@ -28,10 +44,59 @@ Result<std::unique_ptr<StorageDisk>> StorageDisk::open(const DiskConfig& config)
         .append(config.path.c_str())
         .append(" is too small: a disk has at least 512 bytes.");
   }
-  return std::unique_ptr<StorageDisk>(new StorageDisk(std::move(loop), std::move(image)));
+  std::unique_ptr<StorageDisk> disk(new StorageDisk(std::move(loop), std::move(image), config.limits));
+  if (config.limits.any()) {
+    disk->timer_ = host::UniqueFd(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+    if (!disk->timer_) return host::errno_error("Cannot make a timer for a disk's limits");
+  }
+  return disk;
 }
 
 bool StorageDisk::submit(DiskRequest& request) {
+  if (timer_ && (!held_back_.empty() || !may_start(request))) {
+    held_back_.push_back(&request);
+    return false;
+  }
+  return start(request);
+}
+
+// Takes what the request needs of the limits, or sets the timer for when it can be had.
+bool StorageDisk::may_start(const DiskRequest& request) {
+  const u64 instant = now();
+  const u64 wait = limit_.wait(instant);
+  if (wait != 0) {
+    itimerspec at = {};
+    at.it_value.tv_sec = static_cast<time_t>((instant + wait) / RateLimit::kSecond);
+    at.it_value.tv_nsec = static_cast<long>((instant + wait) % RateLimit::kSecond);
+    timerfd_settime(timer_.number(), TFD_TIMER_ABSTIME, &at, nullptr);
+    return false;
+  }
+  const bool moves = request.kind == DiskRequest::Kind::Read || request.kind == DiskRequest::Kind::Write;
+  limit_.take(instant, moves ? request.bytes : 0);
+  return true;
+}
+
+void StorageDisk::start_held_back() {
+  u64 fired = 0;
+  static_cast<void>(!read(timer_.number(), &fired, sizeof fired));
+  while (!held_back_.empty() && may_start(*held_back_.front())) {
+    DiskRequest& request = *held_back_.front();
+    held_back_.pop_front();
+    if (start(request)) device_->completed(request);
+  }
+}
+
+// A limit may be so low that a guest which is restarted would have to wait for hours.
+void StorageDisk::abandon() {
+  while (!held_back_.empty()) {
+    DiskRequest& request = *held_back_.front();
+    held_back_.pop_front();
+    request.failed = true;
+    device_->completed(request);
+  }
+}
+
+bool StorageDisk::start(DiskRequest& request) {
   Slot& slot = slots_[request.slot];
   slot.asked = &request;
   switch (request.kind) {
@@ -90,6 +155,11 @@ void StorageDisk::complain(int error) {
 }
 
 void StorageDisk::close() {
+  while (!held_back_.empty()) {
+    DiskRequest& request = *held_back_.front();
+    held_back_.pop_front();
+    if (start(request)) device_->completed(request);
+  }
   while (device_->under_way() != 0) image_->wait();
   if (const Status status = image_->close(); !status)
     Line().text("nacre: ").text(status.error().message()).write_to(2);

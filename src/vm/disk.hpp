@@ -3,12 +3,14 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <memory>
 #include <string>
 
 #include "storage/image.hpp"
 #include "storage/loop.hpp"
 #include "virtio/blk/device.hpp"
+#include "vm/rate_limit.hpp"
 
 namespace nacre::vm {
 
@@ -16,6 +18,7 @@ struct DiskConfig {
   std::string path;
   bool read_only = false;
   storage::Format format = storage::Format::Detect;  // by its name then
+  RateLimits limits;
 };
 
 class StorageDisk final : public virtio::blk::Disk {
@@ -26,12 +29,18 @@ class StorageDisk final : public virtio::blk::Disk {
   [[nodiscard]] u64 discard_unit() const { return image_->discard_unit(); }
   // Readable while dispatch() has something to complete.
   [[nodiscard]] int event_fd() const { return loop_->event_fd(); }
+  // Readable when dispatch() may start what its limits have held back; -1: it has none.
+  [[nodiscard]] int timer_fd() const { return timer_.number(); }
   void connect(virtio::blk::Blk& device) { device_ = &device; }
   // The last thing on the device's thread: completes what is under way and makes it durable.
   void close();
 
   bool submit(virtio::blk::DiskRequest& request) override;
-  void dispatch() override { loop_->dispatch(); }
+  void abandon() override;
+  void dispatch() override {
+    if (!held_back_.empty()) start_held_back();
+    loop_->dispatch();
+  }
 
  private:
   struct Slot final : storage::Request {
@@ -41,11 +50,18 @@ class StorageDisk final : public virtio::blk::Disk {
     void completed() override;
   };
 
-  StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<storage::Image> image);
+  StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<storage::Image> image,
+              const RateLimits& limits);
   void complain(int error);
+  bool start(virtio::blk::DiskRequest& request);
+  bool may_start(const virtio::blk::DiskRequest& request);
+  void start_held_back();
 
   std::unique_ptr<storage::Loop> loop_;
   std::unique_ptr<storage::Image> image_;  // before the loop in ending
+  host::UniqueFd timer_;                   // a timerfd; none without limits
+  RateLimit limit_;
+  std::deque<virtio::blk::DiskRequest*> held_back_;  // in the order of their coming
   virtio::blk::Blk* device_ = nullptr;
   bool complained_ = false;
   std::array<Slot, virtio::blk::Blk::kSlots> slots_;

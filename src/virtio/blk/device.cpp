@@ -90,7 +90,10 @@ void Blk::poll() {
 }
 
 bool Blk::stopped() {
-  if (under_way_ != 0) disk_.dispatch();
+  if (under_way_ != 0) {
+    disk_.abandon();
+    disk_.dispatch();
+  }
   if (under_way_ != 0) return false;
   finished_ = starved_ = 0;
   return true;

@@ -28,6 +28,8 @@ class Disk {
   [[nodiscard]] virtual bool submit(DiskRequest& request) = 0;
   // Hands over what was submitted, and completes what is done. Does not block.
   virtual void dispatch() = 0;
+  // The device is being reset: what has not begun yet may be completed without being done.
+  virtual void abandon() {}
 
  protected:
   ~Disk() = default;
@@ -37,7 +39,8 @@ struct BlkOptions {
   u64 bytes = 0;  // whole sectors; what is over is not shown
   bool read_only = false;
   unsigned queues = 1;  // to Blk::kQueues
-  u64 discard_unit = 4096;  // bytes, a power of two of whole sectors: what is discarded gives space back in these
+  u64 discard_unit =
+      4096;  // bytes, a power of two of whole sectors: what is discarded gives space back in these
   char serial[kIdBytes] = {};
 };
 
