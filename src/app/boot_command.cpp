@@ -21,6 +21,7 @@ constexpr const char* kFooter = R"(Exit status:
   8    Nacre's engine could not go on
   10   the guest's output could not be written
   12   ended by Ctrl-A x
+  16   the guest's kernel panicked and said so (its pvpanic module)
   124  ended by --timeout
   odd  the guest wrote V to the debug-exit port (--debug-exit): (V << 1) | 1
   A signal (Ctrl-C without a terminal, kill) ends nacre by that signal.
@@ -108,6 +109,9 @@ int status_of(const Session::Outcome& outcome, const Console& console) {
       complain(
           "The guest's processor has shut down: a fault while it handled a double fault (triple fault).");
       return ExitStatus::triple_fault;
+    case Kind::Panic:
+      complain("The guest's kernel has panicked.");
+      return ExitStatus::panicked;
     case Kind::EngineFailure:
       complain(outcome.ending.error);
       return ExitStatus::engine_failure;

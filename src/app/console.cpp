@@ -62,6 +62,7 @@ void Console::typed(u8 byte) {
   }
   switch (keys_.take(byte, pending_)) {
     case KeyCommand::None:
+    case KeyCommand::Detach:  // of consoles that can be left
       break;
     case KeyCommand::Quit:
       quit_ = true;

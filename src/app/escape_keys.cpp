@@ -17,6 +17,9 @@ KeyCommand EscapeKeys::take(u8 byte, std::vector<u8>& guest) {
     case 'X':
     case 'q':
       return KeyCommand::Quit;
+    case 'd':
+    case 'D':
+      return KeyCommand::Detach;
     case 'h':
     case '?':
       return KeyCommand::Help;

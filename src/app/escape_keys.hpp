@@ -8,7 +8,7 @@
 
 namespace nacre::app {
 
-enum class KeyCommand : u8 { None, Quit, Help, PowerButton };
+enum class KeyCommand : u8 { None, Quit, Help, PowerButton, Detach };
 
 class EscapeKeys {
  public:

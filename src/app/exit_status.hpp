@@ -14,7 +14,8 @@ struct ExitStatus {
   static constexpr int engine_failure = 8;
   static constexpr int output_failed = 10;  // what the guest printed could not be written
   static constexpr int quit = 12;           // by the user: Ctrl-A x
-  static constexpr int diverged = 14;  // nacre verify
+  static constexpr int diverged = 14;       // nacre verify
+  static constexpr int panicked = 16;       // the guest's kernel, by its own word
   static constexpr int time_limit = 124;    // as timeout(1)
 };
 

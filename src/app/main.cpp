@@ -9,6 +9,8 @@
 #include "app/exec_command.hpp"
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
+#include "app/life/create_command.hpp"
+#include "app/life/life_commands.hpp"
 #include "app/run_command.hpp"
 #include "app/verify_command.hpp"
 #include "app/version.hpp"
@@ -20,6 +22,7 @@ namespace {
 constexpr const char* kFooter = R"(Start here:
   nacre run                    a shell in a small Linux guest
   nacre run -- uname -a        a command in it; its output and status are yours
+  nacre create NAME            a Debian system of your own; nacre start NAME --attach
   nacre boot --kernel vmlinuz  a kernel of your own, on the serial line
   nacre COMMAND --help         all about one command
 )";
@@ -47,6 +50,8 @@ int main(int argc, char** argv) {
   nacre::app::ExecCommand exec(app);
   nacre::app::CopyCommand copy(app);
   nacre::app::DiskCommand disk(app);
+  nacre::app::CreateCommand create(app);
+  nacre::app::LifeCommands life(app);
   nacre::app::VerifyCommand verify(app);
   nacre::app::InfoCommand info(app);
   try {
@@ -60,6 +65,8 @@ int main(int argc, char** argv) {
   if (exec.chosen()) return exec.run();
   if (copy.chosen()) return copy.run();
   if (disk.chosen()) return disk.run();
+  if (create.chosen()) return create.run();
+  if (life.chosen()) return life.run(early);
   if (verify.chosen()) return verify.run(early);
   return info.run(early);
 }

@@ -80,6 +80,9 @@ int report(const Session::Outcome& outcome, const HiddenConsole* console) {
     case Kind::EngineFailure:
       complain(outcome.ending.error);
       break;
+    case Kind::Panic:
+      complain("The guest's kernel has panicked.");
+      break;
     case Kind::Reset:
       complain("The guest has reset itself.");
       break;

@@ -46,6 +46,7 @@ class PowerOutput final : public device::PowerSink {
   explicit PowerOutput(Environment& environment) : environment_(environment) {}
   void power_off() override { environment_.power_event({PowerEvent::Kind::PowerOff, 0}); }
   void reset() override { environment_.power_event({PowerEvent::Kind::Reset, 0}); }
+  void panicked() override { environment_.power_event({PowerEvent::Kind::Panic, 0}); }
   void debug_exit(u32 status) override { environment_.power_event({PowerEvent::Kind::DebugExit, status}); }
 
  private:

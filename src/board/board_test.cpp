@@ -210,6 +210,10 @@ TEST(Board, power_events) {
   ASSERT_EQ(events.size(), 5u);
   EXPECT_EQ(events.back().kind, Kind::DebugExit);
   EXPECT_EQ(events.back().code, 0x10u);
+  EXPECT_EQ(in(cpu, kPortPanic), 1u);
+  out(cpu, kPortPanic, 1);
+  ASSERT_EQ(events.size(), 6u);
+  EXPECT_EQ(events.back().kind, Kind::Panic);
 }
 
 TEST(Board, debug_ports_are_absent_unless_asked_for) {

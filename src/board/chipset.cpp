@@ -41,6 +41,7 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
               {{environment, 1}, {com2_line_, serial_[1].output}}},
       keyboard_({.irq1 = keyboard_line_, .irq12 = mouse_line_, .power = power_}),
       reset_port_(power_),
+      panic_(power_),
       debug_exit_(power_),
       debug_console_(debug_output_) {}
 
@@ -64,6 +65,7 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPortElcr, 2, elcr_ports_));
   TRY(ports.claim(kPortPm1Event, kPmPorts, pm_ports_, 4));
   TRY(ports.claim(kPortPciAddress, 8, pci_ports_, 4));
+  TRY(ports.claim(kPortPanic, 1, panic_port_));
   if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
   if (options_.debug_console) TRY(ports.claim(kPortDebugConsole, 1, debug_console_port_));
   return {};

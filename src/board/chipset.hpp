@@ -11,6 +11,7 @@
 #include "device/acpi_pm/acpi_pm.hpp"
 #include "device/debug/debug_ports.hpp"
 #include "device/i8042/i8042.hpp"
+#include "device/pvpanic/pvpanic.hpp"
 #include "device/reset_port/reset_port.hpp"
 #include "device/uart16550/uart16550.hpp"
 #include "time/pit/pit.hpp"
@@ -84,6 +85,8 @@ class Chipset {
   void write_port92(u16, unsigned, u32 value);
   u32 read_post(u16, unsigned) { return post_.read(); }
   void write_post(u16, unsigned, u32 value) { post_.write(static_cast<u8>(value)); }
+  u32 read_panic(u16, unsigned) { return panic_.read(); }
+  void write_panic(u16, unsigned, u32 value) { panic_.write(static_cast<u8>(value)); }
   u32 read_debug_exit(u16, unsigned) { return debug_exit_.read(); }
   void write_debug_exit(u16, unsigned, u32 value) { debug_exit_.write(value); }
   u32 read_debug_console(u16, unsigned) { return debug_console_.read(); }
@@ -106,6 +109,7 @@ class Chipset {
   device::I8042 keyboard_;
   device::ResetPort reset_port_;
   device::PostPort post_;
+  device::Pvpanic panic_;
   device::DebugExit debug_exit_;
   device::DebugConsole debug_console_;
   PciHost pci_;
@@ -127,6 +131,7 @@ class Chipset {
   Ports<Chipset, &Chipset::read_pci, &Chipset::write_pci> pci_ports_{*this};
   Ports<Chipset, &Chipset::read_port92, &Chipset::write_port92> port92_port_{*this};
   Ports<Chipset, &Chipset::read_post, &Chipset::write_post> post_port_{*this};
+  Ports<Chipset, &Chipset::read_panic, &Chipset::write_panic> panic_port_{*this};
   Ports<Chipset, &Chipset::read_debug_exit, &Chipset::write_debug_exit> debug_exit_port_{*this};
   Ports<Chipset, &Chipset::read_debug_console, &Chipset::write_debug_console> debug_console_port_{*this};
 };

@@ -18,6 +18,7 @@ struct PowerEvent {
     PowerOff,   // ACPI S5
     Reset,      // port 0xcf9, the ACPI reset register, keyboard controller, or port 0x92
     Sleep,      // ACPI S1 to S4 (none of them is offered, so a guest that asks is mistaken)
+    Panic,      // the guest's kernel says that it has panicked (pvpanic)
     DebugExit,  // a write to the debug-exit port: code is what was written
   };
   Kind kind = Kind::PowerOff;

@@ -19,6 +19,7 @@ class PowerSink {
  public:
   virtual void power_off() = 0;            // ACPI S5
   virtual void reset() = 0;                // reset port, keyboard controller pulse
+  virtual void panicked() = 0;             // the guest's kernel has given up
   virtual void debug_exit(u32 value) = 0;  // value: as the guest wrote it, see debug_exit_status
 
  protected:

@@ -1,7 +1,8 @@
-// The devices that are one register: reset port, debug exit, debug console, POST port.
+// The devices that are one register: reset port, debug exit, debug console, POST port, panic port.
 #include <gtest/gtest.h>
 
 #include "device/debug/debug_ports.hpp"
+#include "device/pvpanic/pvpanic.hpp"
 #include "device/reset_port/reset_port.hpp"
 #include "device/testing.hpp"
 
@@ -54,6 +55,16 @@ TEST(DebugConsole, is_recognisable_and_passes_bytes_on) {
   EXPECT_EQ(console.read(), 0xe9);
   console.write('!');
   EXPECT_EQ(sink.text, "!");
+}
+
+TEST(Pvpanic, a_panic_is_told_and_other_events_are_not_understood) {
+  RecordedPower power;
+  Pvpanic port(power);
+  EXPECT_EQ(port.read(), Pvpanic::kPanicked);
+  port.write(0xfe);
+  EXPECT_EQ(power.panics, 0U);
+  port.write(0x01);
+  EXPECT_EQ(power.panics, 1U);
 }
 
 TEST(PostPort, remembers_the_last_code) {

@@ -14,10 +14,11 @@ struct RecordedSink final : ByteSink {
 };
 
 struct RecordedPower final : PowerSink {
-  unsigned power_offs = 0, resets = 0;
+  unsigned power_offs = 0, resets = 0, panics = 0;
   std::vector<u32> exits;
   void power_off() override { ++power_offs; }
   void reset() override { ++resets; }
+  void panicked() override { ++panics; }
   void debug_exit(u32 value) override { exits.push_back(value); }
 };
 

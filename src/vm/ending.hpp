@@ -12,6 +12,7 @@ struct Ending {
     PowerOff,  // the guest switched itself off
     Reset,     // the guest asked for a reset
     TripleFault,
+    Panic,          // the guest's kernel said so (pvpanic)
     DebugExit,      // code: what the guest wrote to the debug-exit port
     Stopped,        // Vm::stop(): the user or a time limit
     EngineFailure,  // error says why

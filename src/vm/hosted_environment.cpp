@@ -53,6 +53,8 @@ void HostedEnvironment::power_event(board::PowerEvent event) {
       return end(Ending::Kind::PowerOff);
     case Kind::Reset:
       return end(Ending::Kind::Reset);
+    case Kind::Panic:
+      return end(Ending::Kind::Panic);
     case Kind::DebugExit:
       return end(Ending::Kind::DebugExit, event.code);
     case Kind::Sleep:

@@ -1,9 +1,15 @@
-/* The agent's program as bytes in the nacre command. */
-    .section .rodata
-    .globl nacre_agent_image
-    .globl nacre_agent_image_end
+/* Files as bytes in the nacre command: NAME_image to NAME_image_end. */
+    .macro carry name, file
+    .globl \name\()_image
+    .globl \name\()_image_end
     .balign 16
-nacre_agent_image:
-    .incbin NACRE_AGENT_FILE
-nacre_agent_image_end:
+\name\()_image:
+    .incbin "\file"
+\name\()_image_end:
+    .endm
+
+    .section .rodata
+    carry nacre_agent, NACRE_AGENT_FILE
+    carry nacre_disk_init, NACRE_DISK_INIT_FILE
+    carry nacre_debian_script, NACRE_DEBIAN_IMAGE_FILE
     .section .note.GNU-stack, "", @progbits

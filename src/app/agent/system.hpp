@@ -15,6 +15,12 @@
 #include <cstddef>
 #include <cstdint>
 
+extern "C" {  // memory.cpp; there is no C library
+void* memcpy(void* to, const void* from, std::size_t bytes);
+void* memmove(void* to, const void* from, std::size_t bytes);
+void* memset(void* to, int value, std::size_t bytes);
+}
+
 namespace nacre::agent {
 
 inline long syscall6(long number, long a, long b = 0, long c = 0, long d = 0, long e = 0, long f = 0) {
@@ -53,6 +59,10 @@ inline long dup2(int from, int to) {
 inline long ioctl(int file, unsigned long request, const void* argument) {
   return syscall6(__NR_ioctl, file, static_cast<long>(request), address(argument));
 }
+// data of null; flags: MS_….
+inline long mount_with(const char* source, const char* target, const char* type, unsigned long flags) {
+  return syscall6(__NR_mount, address(source), address(target), address(type), static_cast<long>(flags), 0);
+}
 inline long mount(const char* source, const char* target, const char* type, const char* data = nullptr) {
   return syscall6(__NR_mount, address(source), address(target), address(type), 0, address(data));
 }
@@ -61,6 +71,25 @@ inline long mkdir(const char* path, int mode) {
 }
 inline long chdir(const char* path) {
   return syscall6(__NR_chdir, address(path));
+}
+inline long chroot(const char* path) {
+  return syscall6(__NR_chroot, address(path));
+}
+inline long rmdir(const char* path) {
+  return syscall6(__NR_rmdir, address(path));
+}
+inline long unlink(const char* path) {
+  return syscall6(__NR_unlink, address(path));
+}
+// A module of the kernel, from an open file.
+inline long load_module(int file) {
+  return syscall6(__NR_finit_module, file, address(""), 0);
+}
+inline long sleep_milliseconds(long count) {
+  const struct {
+    long seconds, nanoseconds;
+  } time = {count / 1000, count % 1000 * 1'000'000};
+  return syscall6(__NR_nanosleep, address(&time), 0);
 }
 inline long fork() {
   return syscall6(__NR_fork, 0);

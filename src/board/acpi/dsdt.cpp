@@ -73,6 +73,15 @@ void write_rtc(AmlWriter& aml) {
   });
 }
 
+// By which the guest's kernel tells of its panic: device/pvpanic.
+void write_panic(AmlWriter& aml) {
+  aml.device("PEVT", [&] {
+    aml.name("_HID", "QEMU0001");
+    aml.name("_STA", kPresent);
+    aml.name_resources("_CRS", [&] { aml.io(kPortPanic, 1); });
+  });
+}
+
 // What the board takes for itself, so that the guest puts nothing there.
 void write_motherboard(AmlWriter& aml) {
   aml.device("MBRD", [&] {
@@ -106,6 +115,7 @@ usize build_dsdt(std::span<u8> to, const Machine& machine) {
     write_serial(aml, "COM1", 1, kPortCom1, kIrqCom1);
     if (machine.serial_ports > 1) write_serial(aml, "COM2", 2, kPortCom2, kIrqCom2);
     write_rtc(aml);
+    write_panic(aml);
     write_motherboard(aml);
     write_processors(aml, machine.processors);
   });

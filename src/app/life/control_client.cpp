@@ -1,0 +1,32 @@
+#include "app/life/control_client.hpp"
+
+#include <cerrno>
+
+#include "host/error.hpp"
+
+namespace nacre::app {
+
+Result<life::JsonObject> ask(const life::Folder& folder, const life::JsonObject& request) {
+  const auto socket = TRY(life::connect_to(folder, "control.sock"));
+  const std::string line = request.line() + "\n";
+  std::string text;
+  if (host::write_all(socket.number(), {reinterpret_cast<const u8*>(line.data()), line.size()})) {
+    char bytes[1024];
+    for (;;) {
+      const ssize_t got = read(socket.number(), bytes, sizeof bytes);
+      if (got < 0 && errno == EINTR) continue;
+      if (got <= 0) break;
+      text.append(bytes, static_cast<usize>(got));
+      if (text.find('\n') != std::string::npos) break;
+    }
+  }
+  const auto answer = life::JsonObject::parse(text);
+  if (!answer)
+    return Error("The machine \"")
+        .append(folder.name().c_str())
+        .append("\" went without an answer; nacre ls says how it is now.");
+  if (!answer->is_true("ok")) return Error(answer->text("error", "It was refused without a reason.").c_str());
+  return *answer;
+}
+
+}  // namespace nacre::app

@@ -1,0 +1,28 @@
+// `nacre create`: a named machine from an image.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+
+#include "app/life/image_store.hpp"
+#include "life/folder.hpp"
+
+namespace nacre::app {
+
+class CreateCommand {
+ public:
+  explicit CreateCommand(CLI::App& app);
+  [[nodiscard]] bool chosen() const { return command_->parsed(); }
+  int run();
+
+ private:
+  Status create();
+  Status fill(const std::string& folder, const Image& image) const;
+  Status make_disk(const std::string& path, const Image& image) const;
+
+  CLI::App* command_;
+  std::string name_, from_ = "debian:12", disk_, memory_ = "1G";
+  unsigned cpus_ = 1;
+};
+
+}  // namespace nacre::app
