@@ -157,9 +157,10 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
       ->type_name("PATH[,cid=N]");
   command_
       ->add_option("--net", networks_,
-                   "Give the guest a network: user (address translation, no privilege) with any of "
-                   "publish=[ADDRESS:]HOST:GUEST[/udp], hostname=NAME, host=no, mac=MAC, mtu=BYTES; may be given again")
-      ->type_name("user[,OPTION=VALUE...]")
+                   "Give the guest a network: user (address translation, no privilege; publish=[ADDRESS:]HOST:GUEST[/udp], "
+                   "hostname=NAME, host=no), tap=NAME, or switch=FOLDER (among guests); all with mac=MAC, mtu=BYTES, "
+                   "capture=FILE; may be given again")
+      ->type_name("KIND[,OPTION=VALUE...]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   machine_.add_to(*command_);

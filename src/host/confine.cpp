@@ -3,6 +3,7 @@
 #include <asm/ioctls.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/if_tun.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -51,6 +52,10 @@ constexpr long kNetwork[] = {SYS_poll,       SYS_ppoll,      SYS_connect,     SY
                              SYS_accept4,    SYS_shutdown,   SYS_sendto,      SYS_recvfrom,    SYS_sendmsg, SYS_recvmsg,
                              SYS_readv,      SYS_writev,     SYS_getsockname, SYS_getpeername, SYS_getsockopt,
                              SYS_setsockopt, SYS_fcntl,      SYS_set_robust_list, SYS_rseq};  // of a new thread
+// A tap interface; datagrams to Unix sockets, whose folder is read to find the others.
+constexpr long kLink[] = {SYS_poll,    SYS_ppoll,  SYS_readv, SYS_writev,     SYS_sendto,
+                          SYS_recvmsg, SYS_lseek,  SYS_getdents64, SYS_set_robust_list, SYS_rseq};
+constexpr u32 kLinkRequests[] = {TUNSETOFFLOAD};
 constexpr u32 kNetworkFamilies[] = {AF_INET, AF_INET6};
 constexpr u32 kNetworkRequests[] = {FIONREAD};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
@@ -82,6 +87,10 @@ class Filter {
     if (role == ThreadRole::Broker) {
       for (const long call : kBroker) allow(call);
       allow_with_values(SYS_socket, 0, kBrokersFamily);
+    }
+    if (role == ThreadRole::Link) {
+      for (const long call : kLink) allow(call);
+      allow_with_values(SYS_ioctl, 1, kLinkRequests);
     }
     if (role == ThreadRole::Network) {
       for (const long call : kNetwork) allow(call);

@@ -15,6 +15,7 @@ enum class ThreadRole : u8 {
   Sockets,      // processes a socket device's queues: accepting, sending, receiving, closing
   Broker,       // not a thread of the machine's process: connects to Unix sockets for it (vsock/broker.hpp)
   Network,      // processes a network device's queues: sockets of the Internet, of which new ones too
+  Link,         // the same, with the tap interface or the socket that it has, and no other
 };
 
 // For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose

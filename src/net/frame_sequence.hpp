@@ -8,6 +8,7 @@
 
 #include "irq/testing/byte_source.hpp"
 #include "net/frame.hpp"
+#include "net/intake.hpp"
 #include "net/names.hpp"
 
 namespace nacre::net {
@@ -68,6 +69,22 @@ inline void frame_sequence(nacre::testing::ByteSource bytes) {
         static_cast<void>(names.from_guest({segment, length}));
       }
       expect(count != 0 && !segmenter.active());
+    }
+    static Intake intake;
+    std::copy(frame.begin(), frame.end(), intake.buffer());
+    const u8 takes = bytes.take<u8>();
+    const virtio::net::Offloads guest = {
+        .csum = takes % 2 != 0, .tso4 = takes % 4 > 1, .tso6 = takes % 8 > 3};
+    intake.accept(header, frame.size(), guest);
+    for (usize count = 0; intake.waiting(); ++count) {
+      Header got;
+      const usize length = intake.next(segment, got);
+      expect(length != 0 && length <= frame.size() && count <= frame.size());
+      // What the guest is left to do lies in the packet, and is what it takes.
+      if (got.flags == Header::needs_csum)
+        expect(guest.csum && usize{got.csum_start} + got.csum_offset + 2 <= length);
+      if (got.gso_type == Header::tcp4) expect(guest.tso4);
+      if (got.gso_type == Header::tcp6) expect(guest.tso6);
     }
     static_cast<void>(finish_checksum(header, frame));
     if (bytes.take<u8>() % 4 == 0) names.to_guest(frame);

@@ -1,9 +1,14 @@
 #include "net/options.hpp"
 
 #include <arpa/inet.h>
+#include <sys/random.h>
 
 #include <charconv>
 #include <string_view>
+
+#include "net/capture.hpp"
+#include "net/switch_port.hpp"
+#include "net/tap.hpp"
 
 namespace nacre::net {
 namespace {
@@ -88,6 +93,9 @@ Status apply(NetConfig& config, std::string_view name, std::string_view value) {
     if (!number<u16>(value, kLeastMtu, kMostMtu, mtu)) return wrong("mtu", value, "it wants 1280 to 65520.");
     config.mtu = mtu;
     config.user.mtu = mtu;
+  } else if (name == "capture") {
+    if (value.empty()) return wrong("capture", value, "it wants a file, as in capture=net.pcap.");
+    config.capture = value;
   } else if (user && name == "publish") {
     config.user.publish.push_back(TRY(parse_publish(value)));
   } else if (user && name == "hostname") {
@@ -99,7 +107,9 @@ Status apply(NetConfig& config, std::string_view name, std::string_view value) {
     if (value != "yes" && value != "no") return wrong("host", value, "it wants yes or no.");
     config.user.host_reachable = value == "yes";
   } else {
-    return wrong("option", name, user ? "a user network has publish, hostname, host, mac and mtu." : "");
+    return wrong("option", name,
+                 user ? "a user network has publish, hostname, host, mac, mtu and capture."
+                      : "this kind of network has mac, mtu and capture.");
   }
   return {};
 }
@@ -109,9 +119,18 @@ Status apply(NetConfig& config, std::string_view name, std::string_view value) {
 Result<NetConfig> parse(const std::string& text) {
   NetConfig config;
   std::string_view rest = text;
-  const std::string_view kind = take(rest, ',');
-  if (kind != "user")
-    return wrong("network", kind, "there is user, as in --net user or --net user,publish=8080:80.");
+  std::string_view place = take(rest, ',');
+  const bool has_place = place.find('=') != std::string_view::npos;
+  const std::string_view kind = take(place, '=');
+  config.place = place;
+  if (kind == "tap" && has_place) {
+    config.kind = NetConfig::Kind::Tap;
+  } else if (kind == "switch" && has_place) {
+    config.kind = NetConfig::Kind::Switch;
+  } else if (kind != "user" || has_place) {
+    return wrong("network", text,
+                 "there are user (as in --net user,publish=8080:80), tap=NAME and switch=FOLDER.");
+  }
   while (!rest.empty()) {
     std::string_view value = take(rest, ',');
     const std::string_view name = take(value, '=');
@@ -121,13 +140,32 @@ Result<NetConfig> parse(const std::string& text) {
 }
 
 Result<std::unique_ptr<Port>> open(const NetConfig& config) {
-  std::unique_ptr<Port> port = TRY(UserNetwork::create(config.user));
-  return port;
+  std::unique_ptr<Port> port;
+  switch (config.kind) {
+    case NetConfig::Kind::User:
+      port = TRY(UserNetwork::create(config.user));
+      break;
+    case NetConfig::Kind::Tap:
+      port = TRY(Tap::create(config.place));
+      break;
+    case NetConfig::Kind::Switch:
+      port = TRY(SwitchPort::create(config.place));
+      break;
+  }
+  if (config.capture.empty()) return port;
+  return Capture::create(std::move(port), config.capture);
 }
 
 Mac mac_of(const NetConfig& config, unsigned index) {
   if (config.mac) return *config.mac;
-  // Locally administered. Every guest is alone in its user network.
+  // Locally administered. A guest is alone in its user network; elsewhere two may not have the same.
+  if (config.kind != NetConfig::Kind::User) {
+    Mac mac;
+    while (getrandom(mac.data(), mac.size(), 0) != static_cast<ssize_t>(mac.size())) {
+    }
+    mac[0] = 0x02;
+    return mac;
+  }
   return {0x02, 'n', 'a', 'c', 'r', static_cast<u8>(index + 1)};
 }
 

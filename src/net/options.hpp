@@ -10,9 +10,11 @@ namespace nacre::net {
 using Mac = std::array<u8, 6>;
 
 struct NetConfig {
-  enum class Kind : u8 { User };
+  enum class Kind : u8 { User, Tap, Switch };
   Kind kind = Kind::User;
   UserOptions user;
+  std::string place;    // the tap's name, the switch's folder
+  std::string capture;  // a file, or empty
   std::optional<Mac> mac;
   std::optional<u16> mtu;
 };

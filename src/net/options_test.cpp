@@ -37,11 +37,24 @@ TEST(NetOptions, GuestsHaveAddressesOfTheirOwn) {
   EXPECT_EQ(mac_of(config.value(), 0)[0] & 3, 2);  // locally administered, of one station
 }
 
+TEST(NetOptions, OtherKinds) {
+  const auto tap = parse("tap=tap0,mtu=9000"), lan = parse("switch=/run/lan,capture=a.pcap");
+  ASSERT_TRUE(tap && lan);
+  EXPECT_EQ(tap.value().kind, NetConfig::Kind::Tap);
+  EXPECT_EQ(tap.value().place, "tap0");
+  EXPECT_EQ(mtu_of(tap.value()), 9000);
+  EXPECT_EQ(lan.value().kind, NetConfig::Kind::Switch);
+  EXPECT_EQ(lan.value().place, "/run/lan");
+  EXPECT_EQ(lan.value().capture, "a.pcap");
+  // Guests that meet there do not know of each other.
+  EXPECT_NE(mac_of(lan.value(), 0), mac_of(lan.value(), 0));
+}
+
 TEST(NetOptions, WhatIsWrongIsQuotedAndExplained) {
   const struct {
     const char *text, *quoted, *advice;
-  } cases[] = {{"", "\"\"", "--net user"},
-               {"wifi", "\"wifi\"", "--net user"},
+  } cases[] = {{"", "\"\"", "there are user"},
+               {"wifi", "\"wifi\"", "there are user"},
                {"user,publish=80", "\"80\"", "HOST:GUEST"},
                {"user,publish=0:80", "\"0:80\"", "HOST:GUEST"},
                {"user,publish=80:65536", "\"80:65536\"", "HOST:GUEST"},
@@ -56,6 +69,11 @@ TEST(NetOptions, WhatIsWrongIsQuotedAndExplained) {
                {"user,mtu=100", "\"100\"", "1280 to 65520"},
                {"user,hostname=-x", "\"-x\"", "letters"},
                {"user,host=maybe", "\"maybe\"", "yes or no"},
+               {"user=1", "\"user=1\"", "tap=NAME"},
+               {"tap", "\"tap\"", "tap=NAME"},
+               {"tap=tap0,publish=80:80", "\"publish\"", "mac, mtu and capture"},
+               {"switch=/x,host=no", "\"host\"", "mac, mtu and capture"},
+               {"user,capture=", "capture", "a file"},
                {"user,colour=red", "\"colour\"", "publish"}};
   for (const auto& one : cases) {
     const auto config = parse(one.text);

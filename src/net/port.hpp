@@ -2,6 +2,7 @@
 // confined; everything else on that thread.
 #pragma once
 
+#include "host/confine.hpp"
 #include "host/events.hpp"
 #include "virtio/net/device.hpp"
 
@@ -13,6 +14,9 @@ class Port : public virtio::net::Network, public host::Events {
   Port(const Port&) = delete;
   Port& operator=(const Port&) = delete;
   virtual ~Port() = default;
+
+  // What its thread may do.
+  [[nodiscard]] virtual host::ThreadRole role() const = 0;
 };
 
 }  // namespace nacre::net

@@ -37,6 +37,7 @@ class UserNetwork final : public Port {
   static Result<std::unique_ptr<UserNetwork>> create(const UserOptions& options);
   ~UserNetwork() override;
 
+  [[nodiscard]] host::ThreadRole role() const override { return host::ThreadRole::Network; }
   bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count) override;
   usize receive(u8* to, virtio::net::Header& header) override;
   void set_offloads(const virtio::net::Offloads& offloads) override { offloads_ = offloads; }

@@ -73,7 +73,7 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
 
 Status Devices::add_network(const net::NetConfig& config) {
   auto port = TRY(net::open(config));
-  DeviceThread& thread = *TRY(add_thread(host::ThreadRole::Network));
+  DeviceThread& thread = *TRY(add_thread(port->role()));
   VirtioSlot& slot = add_slot(thread);
   virtio::net::NetOptions options = {.mtu = net::mtu_of(config)};
   const net::Mac mac = net::mac_of(config, static_cast<unsigned>(networks_.size()));
