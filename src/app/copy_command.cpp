@@ -2,12 +2,13 @@
 
 #include "app/exit_status.hpp"
 #include "app/machine_options.hpp"
+#include "life/folder.hpp"
 
 namespace nacre::app {
 namespace {
 
 constexpr const char* kFooter =
-    R"(A path of the guest begins with a colon; it is relative to the user's home. Directories are copied with all in them.
+    R"(A path of the guest is NAME:PATH with a machine's name, or :PATH with --vsock; it is relative to the user's home. Directories are copied with all in them.
 TARGET is a directory into which the sources go, or the name that the only source gets. Permissions, times and
 symbolic links are kept; owners, hard links and special files are not: what is made belongs to the user of the
 guest, or to you. An older file in the way is replaced.
@@ -18,8 +19,9 @@ Exit status:
   255  the guest or its agent could not be reached, or nothing was copied
 
 Examples:
+  nacre cp program web:/usr/local/bin/
+  nacre cp web:/var/log/syslog web:/etc/hosts .
   nacre cp --vsock vm.sock program :/usr/local/bin/
-  nacre cp --vsock vm.sock :/var/log/syslog :/etc/hosts .
 )";
 
 bool is_guests(const std::string& path) {
@@ -36,8 +38,7 @@ CopyCommand::CopyCommand(CLI::App& app)
       ->required()
       ->expected(2, 1 << 20)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command_->add_option("--vsock", socket_, "The guest: the Unix socket that nacre boot --vsock has made")
-      ->required()
+  command_->add_option("--vsock", socket_, "The guest: the Unix socket that nacre boot --vsock has made, instead of a name")
       ->type_name("PATH");
   command_->add_option("-u,--user", user_, "Read and write as this user of the guest (default: root)")
       ->type_name("USER");
@@ -52,7 +53,25 @@ int CopyCommand::run() {
   return ExecStatus::nacre_failed;
 }
 
+Status CopyCommand::take_name() {
+  std::string name;
+  for (std::string& path : paths_) {
+    const usize colon = path.find(':');
+    const std::string part = path.substr(0, colon);
+    // As for scp: a name has no slash, so a file "a:b" is said as ./a:b.
+    if (colon == std::string::npos || part.empty() || part.find('/') != std::string::npos) continue;
+    if (!name.empty() && name != part) return Error{"One copy is into or out of one machine."};
+    name = part;
+    path.erase(0, colon);
+  }
+  if (name.empty()) return Error{"Which machine? Its paths are NAME:PATH, as in nacre cp file web:/tmp/."};
+  const life::Folder machine = TRY(life::Folder::of(name));
+  socket_ = TRY(life::short_path(machine, life::Folder::kVsock));
+  return {};
+}
+
 Result<int> CopyCommand::try_run() {
+  if (socket_.empty()) TRY(take_name());
   const std::string target = paths_.back();
   const std::vector<std::string> sources(paths_.begin(), paths_.end() - 1);
   const bool into = is_guests(target);
@@ -61,8 +80,8 @@ Result<int> CopyCommand::try_run() {
   for (const std::string& source : sources) {
     if (is_guests(source) == into)
       return Error{
-          "One side must be the guest's: its paths begin with a colon, as in nacre cp --vsock vm.sock file "
-          ":/tmp/."};
+          "One side must be the guest's: its paths are NAME:PATH, as in nacre cp file web:/tmp/, or begin with "
+          "a colon with --vsock."};
   }
   for (const std::string& source : sources) {
     auto client = TRY(agent::Client::connect(socket_, static_cast<int>(wait_ * 1000)));

@@ -18,6 +18,8 @@ class CopyCommand {
 
  private:
   Result<int> try_run();
+  // Turns NAME:PATH into :PATH, and the name into the socket.
+  Status take_name();
 
   CLI::App* command_;
   std::string socket_, user_;

@@ -9,6 +9,7 @@
 #include "app/exit_status.hpp"
 #include "app/machine_options.hpp"
 #include "host/terminal.hpp"
+#include "life/folder.hpp"
 
 namespace nacre::app {
 namespace {
@@ -24,8 +25,9 @@ Exit status: the command's; 128 + N when signal N killed it; and
   255  the guest or its agent could not be reached, or broke off
 
 Examples:
-  nacre exec --vsock vm.sock -- systemctl is-system-running
-  tar c . | nacre exec --vsock vm.sock -- tar x -C /srv
+  nacre exec web                                      a shell in the machine "web"
+  nacre exec web -- systemctl is-system-running
+  tar c . | nacre exec web -- tar x -C /srv
   nacre exec --vsock vm.sock --user build --directory /src -- make
 )";
 
@@ -34,11 +36,11 @@ Examples:
 ExecCommand::ExecCommand(CLI::App& app)
     : command_(app.add_subcommand("exec", "Run a command in a guest that runs")) {
   command_->footer(kFooter);
+  command_->add_option("NAME", name_, "Of the machine; not with --vsock")->type_name("");
   command_->add_option("COMMAND", words_, "The command and its arguments, after --")
       ->type_name("")
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
-  command_->add_option("--vsock", socket_, "The guest: the Unix socket that nacre boot --vsock has made")
-      ->required()
+  command_->add_option("--vsock", socket_, "The guest: the Unix socket that nacre boot --vsock has made, instead of a name")
       ->type_name("PATH");
   command_
       ->add_option("-u,--user", user_, "Run it as this user of the guest, a name or a number (default: root)")
@@ -67,6 +69,13 @@ int ExecCommand::run() {
 }
 
 Result<int> ExecCommand::try_run() {
+  if (socket_.empty()) {
+    if (name_.empty()) return Error{"nacre exec wants a machine's name, as in nacre exec web -- uname -a."};
+    const life::Folder machine = TRY(life::Folder::of(name_));
+    socket_ = TRY(life::short_path(machine, life::Folder::kVsock));
+  } else if (!name_.empty()) {
+    words_.insert(words_.begin(), name_);  // there is no name, and this is the first word
+  }
   const auto signals = TRY(SignalEvents::create());
   const bool ours = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
   agent::ExecOptions options;

@@ -20,7 +20,7 @@ class ExecCommand {
   Result<int> try_run();
 
   CLI::App* command_;
-  std::string socket_, user_, folder_;
+  std::string name_, socket_, user_, folder_;
   std::vector<std::string> words_, environment_;
   bool no_input_ = false, terminal_ = false, no_terminal_ = false;
   double wait_ = 0;

@@ -26,6 +26,20 @@ class Table {
     to = *value;
     return {};
   }
+  // A list of texts.
+  Status take_list(const char* key, std::vector<std::string>& to, const char* wanted) {
+    asked_.emplace_back(key);
+    const toml::node* node = table_ == nullptr ? nullptr : table_->get(key);
+    if (node == nullptr) return {};
+    if (node->as_array() == nullptr) return wrong(*node, key, wanted);
+    to.clear();
+    for (const toml::node& element : *node->as_array()) {
+      const auto text = element.value_exact<std::string>();
+      if (!text) return wrong(element, key, wanted);
+      to.push_back(*text);
+    }
+    return {};
+  }
   Status take_range(const char* key, i64& to, i64 least, i64 most) {
     const std::string wanted = "a whole number from " + std::to_string(least) + " to " + std::to_string(most);
     i64 value = to;
@@ -146,6 +160,7 @@ Result<MachineConfig> parse_config(std::string_view text, const std::string& nam
   TRY(machine.take("engine", config.engine, kText));
   TRY(machine.take("cpu", config.cpu, kText));
   TRY(machine.take("direct", config.direct, kText));
+  TRY(machine.take_list("networks", config.networks, "a list of texts, as [\"user\"]"));
   TRY(machine.take("vsock", config.vsock, "true or false"));
   TRY(machine.finish());
 
@@ -190,6 +205,9 @@ std::string write_config(const MachineConfig& config) {
   if (config.engine != "auto") text += "engine = " + quoted(config.engine) + "\n";
   if (config.cpu != "host") text += "cpu = " + quoted(config.cpu) + "\n";
   if (!config.direct.empty()) text += "direct = " + quoted(config.direct) + "\n";
+  text += "networks = [";
+  for (usize i = 0; i < config.networks.size(); ++i) text += (i == 0 ? "" : ", ") + quoted(config.networks[i]);
+  text += "]\n";
   if (!config.vsock) text += "vsock = false\n";
   text += "\n[boot]\nkernel = " + quoted(config.kernel) + "\n";
   if (!config.initrd.empty()) text += "initrd = " + quoted(config.initrd) + "\n";

@@ -25,6 +25,7 @@ struct MachineConfig {
   std::string memory = "1G";
   std::string engine = "auto", cpu = "host", direct;  // direct: empty, as nacre has it
 
+  std::vector<std::string> networks;  // each as --net has it: docs/network.md
   bool vsock = true;  // vsock.sock in the folder
 
   std::string kernel;   // paths like those of disks

@@ -44,6 +44,14 @@ Result<SocketPlace> socket_place(const Folder& folder, const char* name) {
   return place;
 }
 
+Error not_running(const Folder& folder) {
+  return Error("The machine \"")
+      .append(folder.name().c_str())
+      .append("\" does not run; nacre start ")
+      .append(folder.name().c_str())
+      .append(" starts it.");
+}
+
 Result<host::UniqueFd> make_socket() {
   host::UniqueFd socket(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!socket) return host::errno_error("Cannot make a socket");
@@ -168,6 +176,14 @@ bool RunLock::is_held(const Folder& folder) {
   return file && fcntl(file.number(), F_OFD_GETLK, &lock) == 0 && lock.l_type != F_UNLCK;
 }
 
+Result<std::string> short_path(const Folder& folder, const char* name) {
+  TRY(folder.check_exists());
+  if (!RunLock::is_held(folder)) return not_running(folder);
+  const int place = open(folder.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);  // stays open
+  if (place < 0) return host::errno_error("Cannot open", folder.path().c_str());
+  return "/proc/self/fd/" + std::to_string(place) + "/" + name;
+}
+
 // Whoever listens holds the lock: what stands there is of a process that is gone.
 Result<host::UniqueFd> listen_at(const Folder& folder, const char* name) {
   const SocketPlace place = TRY(socket_place(folder, name));
@@ -184,12 +200,7 @@ Result<host::UniqueFd> connect_to(const Folder& folder, const char* name) {
   auto socket = TRY(make_socket());
   if (connect(socket.number(), reinterpret_cast<const sockaddr*>(&place.address), sizeof place.address) == 0)
     return socket;
-  if (errno == ENOENT || errno == ECONNREFUSED)
-    return Error("The machine \"")
-        .append(folder.name().c_str())
-        .append("\" does not run; nacre start ")
-        .append(folder.name().c_str())
-        .append(" starts it.");
+  if (errno == ENOENT || errno == ECONNREFUSED) return not_running(folder);
   return host::errno_error("Cannot reach", folder.file(name).c_str());
 }
 

@@ -66,6 +66,10 @@ class RunLock {
   host::UniqueFd file_;
 };
 
+// A path by which a program with little room for one (a socket's address has 108 bytes) reaches `name` in the folder
+// of a machine that runs. Good for as long as this process lives.
+Result<std::string> short_path(const Folder& folder, const char* name);
+
 // Sockets in the folder: "control.sock", "console.sock". A path of any length does.
 Result<host::UniqueFd> listen_at(const Folder& folder, const char* name);
 Result<host::UniqueFd> connect_to(const Folder& folder, const char* name);

@@ -32,6 +32,7 @@ TEST(Config, a_written_one_is_read_back) {
   config.disks = {{"disk.qcow2", false}, {"/data.raw", true}};
   config.on_panic = Then::Restart;
   config.stop_timeout = 5;
+  config.networks = {"user,publish=8080:80", "user"};
   auto read = parse_config(write_config(config), "x");
   ASSERT_TRUE(read.ok()) << read.error().message();
   EXPECT_EQ(read->image, config.image);
@@ -47,6 +48,7 @@ TEST(Config, a_written_one_is_read_back) {
   EXPECT_TRUE(read->disks[1].read_only);
   EXPECT_EQ(read->on_reboot, Then::Restart);
   EXPECT_EQ(read->on_panic, Then::Restart);
+  EXPECT_EQ(read->networks, config.networks);
   EXPECT_EQ(read->stop_timeout, 5);
 }
 
@@ -66,6 +68,7 @@ TEST(Config, mistakes_are_named_with_their_line) {
   EXPECT_THAT(error_of("[boot]\nkernel = \n"), HasSubstr("vm/nacre.toml:2: "));
   EXPECT_THAT(error_of("[machine]\ncpus = \"two\"\n"),
               HasSubstr("vm/nacre.toml:2: \"cpus\" should be a whole number from 1 to 32."));
+  EXPECT_THAT(error_of("[machine]\nnetworks = [\n  1]\n"), HasSubstr("vm/nacre.toml:3: \"networks\" should be a list of texts"));
   EXPECT_THAT(error_of("[machine]\n\ncpus = 33\n"), HasSubstr("vm/nacre.toml:3: \"cpus\""));
   EXPECT_THAT(error_of("[machine]\ncores = 2\n"),
               HasSubstr("vm/nacre.toml:2: there is no \"cores\" here; [machine] has cpus, memory"));

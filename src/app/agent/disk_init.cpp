@@ -106,6 +106,29 @@ void load_modules() {
   rmdir("/modules");
 }
 
+void copy(const char* from, const char* to, int permissions) {
+  const long source = open(from, O_RDONLY);
+  if (source < 0) return;
+  const long target = create(to, permissions);
+  for (long got; target >= 0 && (got = read(static_cast<int>(source), order, sizeof order)) > 0;)
+    write(static_cast<int>(target), order, static_cast<std::size_t>(got));
+  close(static_cast<int>(source));
+  if (target >= 0) close(static_cast<int>(target));
+  unlink(from);
+}
+
+// The agent goes into /run, which is memory, with a unit that starts it: so it is always the one of the nacre that runs
+// the guest, and the disk has nothing of it. systemd leaves a /run alone that is there already.
+void place_agent() {
+  if (mount_with("tmpfs", "/root/run", "tmpfs", MS_NOSUID | MS_NODEV | MS_STRICTATIME, "mode=755,size=20%") < 0) return;
+  static constexpr const char* kFolders[] = {"/root/run/nacre", "/root/run/systemd", "/root/run/systemd/system",
+                                             "/root/run/systemd/system/multi-user.target.wants"};
+  for (const char* folder : kFolders) mkdir(folder, 0755);
+  copy("/nacre-agent", "/root/run/nacre/agent", 0755);
+  copy("/nacre-agent.service", "/root/run/systemd/system/nacre-agent.service", 0644);
+  symlink("../nacre-agent.service", "/root/run/systemd/system/multi-user.target.wants/nacre-agent.service");
+}
+
 struct Wishes {
   const char* root = "/dev/vda";
   const char* type = "ext4";
@@ -144,6 +167,7 @@ extern "C" [[noreturn]] void start_init(char** environment) {
     sleep_milliseconds(kStep);
   }
   if (result < 0) give_up("cannot mount", wishes.root, result);
+  place_agent();
   mount_with("/dev", "/root/dev", nullptr, MS_MOVE);
   mount_with("/proc", "/root/proc", nullptr, MS_MOVE);
   chdir("/root");

@@ -41,6 +41,12 @@ inline long address(const void* pointer) {
 inline long open(const char* path, int flags) {
   return syscall6(__NR_openat, AT_FDCWD, address(path), flags, 0);
 }
+inline long create(const char* path, int permissions) {
+  return syscall6(__NR_openat, AT_FDCWD, address(path), O_WRONLY | O_CREAT | O_TRUNC, permissions);
+}
+inline long symlink(const char* to, const char* path) {
+  return syscall6(__NR_symlink, address(to), address(path));
+}
 inline long read(int file, void* to, std::size_t bytes) {
   return syscall6(__NR_read, file, address(to), static_cast<long>(bytes));
 }
@@ -59,9 +65,10 @@ inline long dup2(int from, int to) {
 inline long ioctl(int file, unsigned long request, const void* argument) {
   return syscall6(__NR_ioctl, file, static_cast<long>(request), address(argument));
 }
-// data of null; flags: MS_….
-inline long mount_with(const char* source, const char* target, const char* type, unsigned long flags) {
-  return syscall6(__NR_mount, address(source), address(target), address(type), static_cast<long>(flags), 0);
+// flags: MS_….
+inline long mount_with(const char* source, const char* target, const char* type, unsigned long flags,
+                       const char* data = nullptr) {
+  return syscall6(__NR_mount, address(source), address(target), address(type), static_cast<long>(flags), address(data));
 }
 inline long mount(const char* source, const char* target, const char* type, const char* data = nullptr) {
   return syscall6(__NR_mount, address(source), address(target), address(type), 0, address(data));

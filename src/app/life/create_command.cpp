@@ -29,6 +29,7 @@ Its folder is ~/.local/share/nacre/vms/NAME; what it is like is in nacre.toml th
 Examples:
   nacre create web
   nacre create build --cpus 2 --memory 2G --disk 20G
+  nacre create site --net user,publish=8080:80
   nacre create toy --from ./folder         a vmlinuz, and if you like initrd, disk.qcow2, image.toml
 )";
 
@@ -82,6 +83,11 @@ CreateCommand::CreateCommand(CLI::App& app)
       ->type_name("COUNT")
       ->capture_default_str();
   command_->add_option("--memory", memory_, "Guest memory")->type_name("SIZE")->capture_default_str();
+  command_
+      ->add_option("--net", networks_, "Its network, as --net of nacre boot, or none; may be given again. Unless told: user, a way out")
+      ->type_name("KIND")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 int CreateCommand::run() {
@@ -103,6 +109,8 @@ Status CreateCommand::create() {
   life::MachineConfig wanted;
   wanted.memory = memory_;
   wanted.cpus = cpus_;
+  if (networks_ == std::vector<std::string>{"none"}) networks_.clear();
+  wanted.networks = networks_;
   TRY(machine_config(folder, wanted, host::ClockPair::read()));
   if (!disk_.empty()) TRY(host::parse_size(disk_.c_str()));
 
@@ -117,6 +125,7 @@ Status CreateCommand::fill(const std::string& folder, const Image& image) const 
   config.image = image.manifest.name;
   config.cpus = cpus_;
   config.memory = memory_;
+  config.networks = networks_;
   config.kernel = image.kernel;
   config.initrd = image.initrd;
   config.modules = image.modules;

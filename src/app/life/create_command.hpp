@@ -21,6 +21,7 @@ class CreateCommand {
   Status make_disk(const std::string& path, const Image& image) const;
 
   CLI::App* command_;
+  std::vector<std::string> networks_ = {"user"};
   std::string name_, from_ = "debian:12", disk_, memory_ = "1G";
   unsigned cpus_ = 1;
 };

@@ -1,7 +1,9 @@
 #include "app/life/disk_initrd.hpp"
 
 #include <sstream>
+#include <string_view>
 
+#include "agent/client.hpp"
 #include "guest/cpio.hpp"
 #include "host/file_bytes.hpp"
 #include "life/folder.hpp"
@@ -12,6 +14,18 @@ namespace nacre::app {
 namespace {
 
 constexpr u64 kMostModule = 64 * kMiB;
+constexpr std::string_view kAgentUnit = R"([Unit]
+Description=Nacre's agent: commands and copies for the host
+Documentation=man:nacre(1)
+ConditionVirtualization=vm
+
+[Service]
+ExecStartPre=-modprobe vmw_vsock_virtio_transport
+ExecStart=/run/nacre/agent
+Restart=on-failure
+# What it starts are the user's commands: they end with the session that asked for them, not with it.
+KillMode=process
+)";
 
 }  // namespace
 
@@ -20,6 +34,8 @@ Result<std::vector<std::byte>> disk_initrd(const std::string& folder) {
   guest::CpioWriter archive;
   // Before devtmpfs is mounted, process 1 has its messages from here.
   bool complete = archive.file("init", 0755, {nacre_disk_init_image, nacre_disk_init_image_end}) &&
+                  archive.file("nacre-agent", 0755, agent::agent_image()) &&
+                  archive.file("nacre-agent.service", 0644, std::as_bytes(std::span(kAgentUnit))) &&
                   archive.character_device("dev/console", 0600, {5, 1}) &&
                   archive.file("modules/order", 0644, std::as_bytes(std::span(order.data(), order.size())));
   std::istringstream lines(order);

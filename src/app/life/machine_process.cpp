@@ -136,6 +136,7 @@ Result<vm::Config> machine_config(const life::Folder& folder, const life::Machin
   options.processors = wanted.cpus;
   if (!wanted.direct.empty()) options.direct = wanted.direct;
   vm::Config config = TRY(options.config(early));
+  for (const std::string& network : wanted.networks) config.devices.networks.push_back(TRY(net::parse(network)));
   // From the folder, which is where the machine's process is: a path of any length has room there.
   if (wanted.vsock) config.devices.vsock = vm::VsockConfig{life::Folder::kVsock};
   for (const life::DiskEntry& entry : wanted.disks) {
