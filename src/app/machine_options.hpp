@@ -15,7 +15,7 @@ struct MachineOptions {
   std::string engine = "auto";
   std::string cpu = "host";
   unsigned processors = 1;
-  std::string direct = "off";
+  std::string direct = "auto";
   std::string log;
   std::string log_file;
   bool rng = true;
