@@ -22,11 +22,13 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   return options;
 }
 
-// Programs run as themselves see the host's processor, so it must be what the guest was promised. With
-// several vCPUs, what one flushes would have to reach the others' stubs: not yet.
-engine::DirectMode direct_mode(const Config& config) {
-  const bool possible = config.cpu_level == cpu::Level::Host && config.processors == 1;
-  return possible ? config.direct : engine::DirectMode::Off;
+// Why programs of such a guest are not run as themselves; null: they may be.
+const char* no_direct(const Config& config) {
+  // They would see the host's processor, which is not what the guest was promised.
+  if (config.cpu_level != cpu::Level::Host) return "the CPU model is not host.";
+  // What one flushes would have to reach the others' stubs: not yet.
+  if (config.processors != 1) return "the guest has more than one processor.";
+  return nullptr;
 }
 
 // A timer or another thread wants the vCPU out of guest code. Engines whose code must be looked at to be
@@ -64,6 +66,8 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
   }
+  const bool asked = config.engine == engine::Kind::Soft && config.direct != engine::DirectMode::Off;
+  if (const char* why = no_direct(config); asked && why != nullptr) vm->trace_.direct(why);
   return vm;
 }
 
@@ -104,14 +108,15 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .trace_blocks = trace != nullptr && trace->wants(TraceTopic::block),
       .interrupt_hint = &environment_.processor(i).interrupt_hint,
       .native_tsc = config.slower == 0,
-      .direct = direct_mode(config),
+      .direct = no_direct(config) == nullptr ? config.direct : engine::DirectMode::Off,
       .tsc_hz = clock_.hz(),
       .group = group_.get(),
       .number = i,
       .ram_file = ram_.file(),
   };
-  auto vcpu = config.lock_step != nullptr ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
-                                          : engine::make_vcpu(config.engine, context);
+  auto vcpu = config.lock_step != nullptr
+                  ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
+                  : engine::make_vcpu(config.engine, context);
   if (!vcpu) return vcpu.error();
   processor->vcpu = vcpu.take();
   if (i != 0) processor->vcpu->state().activity = cpu::Activity::WaitForSipi;

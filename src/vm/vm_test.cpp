@@ -1,11 +1,16 @@
 #include <gtest/gtest.h>
 
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <string>
 #include <thread>
 
 #include "vm/board_lock.hpp"
 #include "vm/byte_ring.hpp"
 #include "vm/processor_wake.hpp"
 #include "vm/trace.hpp"
+#include "vm/vm.hpp"
 
 namespace nacre::vm {
 namespace {
@@ -63,6 +68,33 @@ TEST(Trace, TopicsAreReadOrRefused) {
   EXPECT_EQ(trace_topics("ex"), 0U);
   EXPECT_EQ(trace_topics("exec,"), 0U);
   EXPECT_EQ(trace_topics(""), 0U);
+}
+
+// What --log direct says when a guest is made.
+std::string said_about_direct(unsigned processors, cpu::Level level, engine::DirectMode direct) {
+  const int log = memfd_create("log", 0);
+  Config config;
+  config.memory_bytes = 16 * kMiB;
+  config.engine = engine::Kind::Soft;
+  config.processors = processors;
+  config.cpu_level = level;
+  config.direct = direct;
+  config.trace_topics = TraceTopic::direct;
+  config.trace_file = log;
+  EXPECT_TRUE(Vm::create(config).ok());
+  char text[256] = {};
+  const ssize_t bytes = pread(log, text, sizeof text - 1, 0);
+  close(log);
+  return bytes > 0 ? text : "";
+}
+
+TEST(Vm, SaysWhyProgramsAreNotRunAsThemselves) {
+  using cpu::Level;
+  using engine::DirectMode;
+  EXPECT_NE(said_about_direct(2, Level::Host, DirectMode::Auto).find("more than one"), std::string::npos);
+  EXPECT_NE(said_about_direct(1, Level::V2, DirectMode::Auto).find("CPU model"), std::string::npos);
+  EXPECT_EQ(said_about_direct(1, Level::Host, DirectMode::Auto), "");
+  EXPECT_EQ(said_about_direct(2, Level::Host, DirectMode::Off), "");
 }
 
 }  // namespace
