@@ -200,11 +200,12 @@ void Vm::fail(const Error& error) {
 }
 
 void Vm::run_processor(Processor& processor) {
-  // Signals meant for the program (SIGINT, SIGTERM, …) are the I/O thread's.
+  // Signals meant for the program (SIGINT, SIGTERM, …) are the I/O thread's. SIGCHLD is not blocked, as a
+  // blocked signal is not ignored: each stop of the direct stub would wake the I/O thread.
   sigset_t all;
   sigfillset(&all);
   for (const int own :
-       {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, host::SignalDispatcher::kick_signal()})
+       {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGCHLD, host::SignalDispatcher::kick_signal()})
     sigdelset(&all, own);
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   pthread_setname_np(pthread_self(), "vcpu");
