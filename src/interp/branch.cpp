@@ -47,7 +47,9 @@ bool software_interrupt(Core& core, const Instruction& i, u8 vector) {
 
 bool call(Core& core, const Instruction& i) {
   u64 target = 0;
-  return branch_target(core, i, target) && core.jump(target, i.operand_size) &&
+  if (!branch_target(core, i, target)) return false;
+  // Of a bad target and a bad stack, the stack is told (docs/processor-differences.md).
+  return core.probe_push(i.operand_size) && core.jump(target, i.operand_size) &&
          core.push(after(core, i), i.operand_size);
 }
 

@@ -127,6 +127,8 @@ struct Core {
   [[nodiscard]] u64 stack_mask() const { return low_bytes_mask(stack_address_size()); }
   void set_stack_pointer(u64 value) { set_gpr(x86::RSP, stack_address_size(), value); }
   bool push(u64 value, unsigned size);
+  // Finds the fault that push would raise.
+  bool probe_push(unsigned size);
   // Reads what pop would, `skip` bytes above the top; changes nothing.
   bool peek(u64 skip, unsigned size, u64& value);
   void drop(u64 bytes);
@@ -343,6 +345,13 @@ inline bool Core::push(u64 value, unsigned size) {
   if (!store(x86::SS, pointer, size, value)) return false;
   set_stack_pointer(pointer);
   return true;
+}
+
+inline bool Core::probe_push(unsigned size) {
+  u64 linear = 0;
+  return linear_address(x86::SS, (state->gpr[x86::RSP] - size) & stack_mask(), size, AccessType::Write,
+                        linear) &&
+         probe_write(linear, size, privilege);
 }
 
 inline bool Core::peek(u64 skip, unsigned size, u64& value) {

@@ -223,8 +223,9 @@ bool exchange_16_bytes(Core& core, const Instruction& i) {
   State& s = *core.state;
   const u64 offset = core.effective_address(i);
   u64 linear = 0;
+  // Alignment is looked at first: #GP, where a non-canonical address of the stack's would be #SS.
+  if (((s.segment[i.effective_segment()].base + offset) & 15) != 0) return core.general_protection();
   if (!core.linear_address(i.effective_segment(), offset, 16, AccessType::Write, linear)) return false;
-  if ((linear & 15) != 0) return core.general_protection();
   const TlbEntry* entry = core.translate(linear, AccessType::Write, core.privilege);
   if (entry == nullptr) return false;
   // Devices have no 16-byte cycles.

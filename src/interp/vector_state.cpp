@@ -63,6 +63,7 @@ class Image {
   bool write_components(Pass pass, u64 components, bool compacted);
   bool write_header(Pass pass, Operation operation, u64 in_use);
   [[nodiscard]] u64 in_use() const;
+  [[nodiscard]] bool is_initial(unsigned component) const;
   [[nodiscard]] u64 place(unsigned component, u64 compaction) const;
   bool header_valid(const u8 (&header)[kHeaderBytes]) const;
   void load_x87(u8 (&legacy)[XsaveLayout::kXmm]);
@@ -138,9 +139,32 @@ void Image::load_x87(u8 (&legacy)[XsaveLayout::kXmm]) {
   copy_bytes(xsave_ + XsaveLayout::kSt, legacy + XsaveLayout::kSt, 128);
 }
 
-// XINUSE. MXCSR alone makes SSE count as used: SDM vol. 1, 13.6.
+bool all_zero(const u8* from, usize bytes) {
+  for (usize i = 0; i < bytes; ++i) {
+    if (from[i] != 0) return false;
+  }
+  return true;
+}
+
+bool Image::is_initial(unsigned component) const {
+  if (component == 0) {
+    u8 header[24];
+    x87_header(header);
+    return load<u16>(header) == kFcwInitial && all_zero(header + 2, sizeof header - 2) &&
+           all_zero(xsave_ + XsaveLayout::kSt, 128);
+  }
+  if (component == 1) return all_zero(xsave_ + XsaveLayout::kXmm, 256);
+  return all_zero(xsave_ + layout_.offset[component], layout_.bytes[component]);
+}
+
+// XINUSE: what differs from its initial configuration. A processor may say so of more than that; which of it
+// depends on how its state came about, and a guest should not see on which engine. MXCSR alone makes SSE
+// count as used: SDM vol. 1, 13.6.
 u64 Image::in_use() const {
   u64 used = load<u64>(xsave_ + XsaveLayout::kXstateBv);
+  for (unsigned i = 0; i < XsaveLayout::kComponents; ++i) {
+    if ((used >> i & 1) != 0 && is_initial(i)) used &= ~(u64{1} << i);
+  }
   if (load<u32>(xsave_ + XsaveLayout::kMxcsr) != kMxcsrInitial) used |= Xcr0::SSE;
   return used;
 }
