@@ -300,6 +300,34 @@ TEST(Board, processors_signal_each_other) {
   EXPECT_EQ(local_apic(board.cpu(1), 0x20), 1u << 24);
 }
 
+using Hypercall = cpu::Platform::Hypercall;
+
+TEST(Board, hypercalls_wake_a_halted_processor) {
+  TestBoard board({.processors = 2});
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 5, .argument = {0, 1}}), 0U);
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 5, .argument = {0, 2}}), 0U);  // there is none
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 5, .argument = {0, u64{1} << 32 | 1}}), 0U);
+  EXPECT_EQ(board.environment.unhalts, (std::vector<unsigned>{1}));
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 4}), Hypercall::kUnknown);
+}
+
+TEST(Board, hypercalls_send_an_interrupt_to_many) {
+  TestBoard board({.processors = 4});
+  for (unsigned i = 0; i < 4; ++i) set_local_apic(board.cpu(i), kSpurious, 0x1ff);
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 10, .argument = {0b1101, 1, 0, 0x55}}), 3U);
+  for (const unsigned i : {0U, 2U, 3U}) EXPECT_EQ(board.cpu(i).acknowledge_interrupt(), 0x55);
+  EXPECT_FALSE(board.cpu(1).interrupt_pending());
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 10, .argument = {1, 0, 3, 0x400}}), 1U);
+  EXPECT_EQ(board.environment.nmis, (std::vector<unsigned>{3}));
+  // The second word's first is the 32nd of a 32-bit guest, and no processor is that far.
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 10, .argument = {0, 1, u64{0} - 31, 0x55}, .wide = false}), 1U);
+  EXPECT_EQ(board.cpu(1).acknowledge_interrupt(), 0x55);
+  EXPECT_EQ(board.cpu(0).hypercall({.number = 10, .argument = {~u64{0}, ~u64{0}, ~u64{0}, 0x55}}), 4U);
+  for (const u64 bad : {0x0fU, 0x555U, 0x855U, 0x4'0055U}) {
+    EXPECT_EQ(board.cpu(0).hypercall({.number = 10, .argument = {1, 0, 0, bad}}), Hypercall::kInvalid);
+  }
+}
+
 TEST(Board, msrs_of_the_apic_and_the_paravirtual_clock_and_no_others) {
   TestBoard board;
   auto& cpu = board.cpu();

@@ -45,6 +45,9 @@ class Environment {
   virtual void non_maskable(unsigned processor) = 0;
   virtual void init(unsigned processor) = 0;
   virtual void start_up(unsigned processor, u8 page) = 0;
+  // What a processor waits for in HLT has come, though it is no interrupt: it leaves HLT, or the next one
+  // that it comes to, whatever its IF. Not for one that does not exist.
+  virtual void unhalt(unsigned processor) = 0;
   // next_deadline(processor) is now earlier than it was: whoever sleeps until it should ask again.
   virtual void deadline_moved(unsigned processor) = 0;
 

@@ -63,4 +63,42 @@ bool ProcessorPort::msr_write(u32 msr, u64 value) {
   return time::PvClock::owns_msr(msr) && pvclock_.msr_write(msr, value);
 }
 
+// Linux, include/uapi/linux/kvm_para.h.
+u64 ProcessorPort::hypercall(const Hypercall& call) {
+  constexpr u64 kKickCpu = 5, kSendIpi = 10;
+  switch (call.number) {
+    case kKickCpu: {  // argument 1: the APIC ID of one that waits for a spin lock
+      const u64 id = call.argument[1];
+      if (id < wiring_.bus.count()) wiring_.environment.unhalt(static_cast<unsigned>(id));
+      return 0;
+    }
+    case kSendIpi:
+      return send_ipis(call);
+    default:
+      return Hypercall::kUnknown;
+  }
+}
+
+// One fixed interrupt or NMI to many: two words that have a bit for each APIC ID from argument 2 on, and an
+// interrupt command without destination. Returns to how many it went.
+u64 ProcessorPort::send_ipis(const Hypercall& call) {
+  const u64 command = call.argument[3];
+  const auto delivery = static_cast<irq::Delivery>(command >> 8 & 7);
+  constexpr u64 kLogical = 1 << 11, kShorthand = 3 << 18;
+  const bool valid =
+      delivery == irq::Delivery::Nmi || (delivery == irq::Delivery::Fixed && (command & 0xff) >= 16);
+  if (!valid || (command & (kLogical | kShorthand)) != 0) return Hypercall::kInvalid;
+  u64 delivered = 0;
+  for (unsigned word = 0; word < 2; ++word) {
+    const u64 first = call.argument[2] + word * (call.wide ? 64 : 32);
+    for (u64 bits = call.argument[word]; bits != 0; bits &= bits - 1) {
+      const u64 id = first + static_cast<unsigned>(__builtin_ctzll(bits));
+      if (id >= wiring_.bus.count()) continue;
+      delivered += wiring_.bus.deliver(
+          {.vector = static_cast<u8>(command), .delivery = delivery, .destination = static_cast<u32>(id)});
+    }
+  }
+  return delivered;
+}
+
 }  // namespace nacre::board

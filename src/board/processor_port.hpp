@@ -58,6 +58,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
   void set_task_priority(u8 cr8) override { local_apic_.set_cr8(cr8); }
   bool msr_read(u32 msr, u64& value) override;
   bool msr_write(u32 msr, u64 value) override;
+  u64 hypercall(const Hypercall& call) override;
   u64 tsc() override { return wiring_.environment.tsc(); }
   u64 random() override { return wiring_.environment.random(); }
 
@@ -72,6 +73,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
 
  private:
   [[nodiscard]] u64 tsc_offset() const;
+  [[nodiscard]] u64 send_ipis(const Hypercall& call);
   [[nodiscard]] bool in_local_apic(GuestPhysical address, unsigned size) const;
 
   Wiring wiring_;

@@ -13,7 +13,7 @@ struct TestEnvironment final : Environment {
   static constexpr u64 kTscHz = 2'000'000'000;
 
   u64 time = 0;
-  std::vector<unsigned> kicks, nmis, inits;
+  std::vector<unsigned> kicks, nmis, inits, unhalts;
   std::vector<std::pair<unsigned, u8>> startups;
   std::vector<PowerEvent> power;
   std::string serial[kMaxSerialPorts], debug;
@@ -29,6 +29,7 @@ struct TestEnvironment final : Environment {
   void non_maskable(unsigned processor) override { nmis.push_back(processor); }
   void init(unsigned processor) override { inits.push_back(processor); }
   void start_up(unsigned processor, u8 page) override { startups.emplace_back(processor, page); }
+  void unhalt(unsigned processor) override { unhalts.push_back(processor); }
   void deadline_moved(unsigned) override { ++deadline_moves; }
   void power_event(PowerEvent event) override { power.push_back(event); }
   void serial_output(unsigned port, u8 byte) override { serial[port] += static_cast<char>(byte); }

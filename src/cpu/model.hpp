@@ -36,7 +36,7 @@ enum class Execution : u8 {
 // Bits of leaf 40000001H, EAX. Linux, Documentation/virt/kvm/x86/cpuid.rst.
 struct KvmFeature {
   static constexpr u32 NOP_IO_DELAY = 1 << 1, CLOCKSOURCE2 = 1 << 3, STEAL_TIME = 1 << 5, PV_EOI = 1 << 6,
-                       CLOCKSOURCE_STABLE = 1 << 24;
+                       PV_UNHALT = 1 << 7, PV_SEND_IPI = 1 << 11, CLOCKSOURCE_STABLE = 1 << 24;
 };
 
 class Model {
@@ -49,7 +49,7 @@ class Model {
     u64 tsc_hz = 0;      // 0: not known, the guest calibrates
     u64 apic_timer_hz = 1'000'000'000;
     u32 kvm_features = KvmFeature::NOP_IO_DELAY | KvmFeature::CLOCKSOURCE2 | KvmFeature::PV_EOI |
-                       KvmFeature::CLOCKSOURCE_STABLE;
+                       KvmFeature::PV_UNHALT | KvmFeature::PV_SEND_IPI | KvmFeature::CLOCKSOURCE_STABLE;
     bool paravirtual = true;  // show the KVM leaves at all
     bool pcid = false;
   };

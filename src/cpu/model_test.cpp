@@ -233,6 +233,8 @@ TEST(Model, TheHypervisorLeavesAreKvms) {
   EXPECT_GE(signature.eax, 0x40000010u);
   EXPECT_TRUE(bit(model.cpuid(0x40000001, 0, state).eax, 3));
   EXPECT_TRUE(bit(model.cpuid(0x40000001, 0, state).eax, 24));
+  EXPECT_TRUE(bit(model.cpuid(0x40000001, 0, state).eax, 7));   // locks may wait in HLT
+  EXPECT_TRUE(bit(model.cpuid(0x40000001, 0, state).eax, 11));  // one call for many IPIs
   EXPECT_FALSE(bit(model.cpuid(0x40000001, 0, state).eax, 0));  // the old clock's MSRs are not there
   EXPECT_TRUE(bit(model.cpuid(1, 0, state).ecx, 31));
 }

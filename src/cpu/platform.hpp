@@ -32,6 +32,19 @@ class Platform {
   virtual bool msr_read(u32 msr, u64& value) = 0;
   virtual bool msr_write(u32 msr, u64 value) = 0;
 
+  // VMCALL or VMMCALL in ring 0, of a guest that was shown the KVM leaves: number and arguments as
+  // Linux, Documentation/virt/kvm/x86/hypercalls.rst has them. Returns what RAX gets.
+  struct Hypercall {
+    u64 number = 0;
+    u64 argument[4] = {};
+    bool wide = true;  // from 64-bit mode; else each of the above has 32 bits
+    // Results, but for what a call counts.
+    static constexpr u64 kUnknown = u64{0} - 1000;  // -KVM_ENOSYS
+    static constexpr u64 kInvalid = u64{0} - 22;    // -KVM_EINVAL
+    static constexpr u64 kDenied = u64{0} - 1;      // -KVM_EPERM
+  };
+  virtual u64 hypercall(const Hypercall& call) = 0;
+
   // Between the two no other processor executes anything: for a locked access that crosses a page.
   virtual void begin_exclusive() {}
   virtual void end_exclusive() {}
@@ -48,9 +61,9 @@ class Platform {
 // translator's are flushed through this.
 class TranslationObserver {
  public:
-  virtual void flush_all() = 0;                       // CR0.PG/WP, CR4, EFER changes: global ones too
-  virtual void flush_non_global() = 0;                // MOV CR3
-  virtual void flush_page(GuestLinear address) = 0;   // INVLPG: also global
+  virtual void flush_all() = 0;                      // CR0.PG/WP, CR4, EFER changes: global ones too
+  virtual void flush_non_global() = 0;               // MOV CR3
+  virtual void flush_page(GuestLinear address) = 0;  // INVLPG: also global
   // RAM that holds translated code was written: [address, address + bytes), within one page.
   virtual void code_written(GuestPhysical address, usize bytes) = 0;
   // The page walker set accessed or dirty bits in this entry of a page table.

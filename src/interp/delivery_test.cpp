@@ -406,6 +406,40 @@ TEST(Interpreter, UndefinedAndPrivileged) {
   EXPECT_EQ(u.state.rip, M::handler(6));
 }
 
+TEST(Interpreter, HypercallsAreForRing0AndHaveTheWidthOfTheMode) {
+  for (const u8 last : {u8{0xc1}, u8{0xd9}}) {  // vmcall, vmmcall
+    M m;
+    m.long_mode();
+    m.state.gpr[x86::RAX] = 0xf'0000'0005;
+    m.state.gpr[x86::RSI] = ~u64{0};
+    m.code({0x0f, 0x01, last});
+    m.steps(1);
+    ASSERT_EQ(m.platform.hypercalls.size(), 1U);
+    EXPECT_EQ(m.platform.hypercalls[0].number, 0xf'0000'0005U);
+    EXPECT_EQ(m.platform.hypercalls[0].argument[3], ~u64{0});
+    EXPECT_TRUE(m.platform.hypercalls[0].wide);
+    EXPECT_EQ(m.state.gpr[x86::RAX], 0x1'0000'0007U);
+
+    M user;
+    user.long_mode(3);
+    user.code({0x0f, 0x01, last});
+    user.steps(1);
+    EXPECT_TRUE(user.platform.hypercalls.empty());
+    EXPECT_EQ(user.state.gpr[x86::RAX], ~u64{0});  // -EPERM
+    EXPECT_EQ(user.state.rip, M::kCode + 3);
+
+    M narrow;
+    narrow.protected_mode();
+    narrow.state.gpr[x86::RAX] = 0xf'0000'0005;
+    narrow.code({0x0f, 0x01, last});
+    narrow.steps(1);
+    ASSERT_EQ(narrow.platform.hypercalls.size(), 1U);
+    EXPECT_EQ(narrow.platform.hypercalls[0].number, 5U);
+    EXPECT_FALSE(narrow.platform.hypercalls[0].wide);
+    EXPECT_EQ(narrow.state.gpr[x86::RAX], 7U);
+  }
+}
+
 TEST(Interpreter, FetchAcrossPagesFaultsAtTheSecond) {
   M m;
   m.long_mode();

@@ -216,8 +216,8 @@ constexpr Row kRows[] = {
 
     // Not for guests of ours: no nested virtualization, no SMM, enclaves, TXT, shadow stacks, transactions.
     {Operation::Rsm, h::undefined},
-    {Operation::Vmcall, h::undefined},
-    {Operation::Vmmcall, h::undefined},
+    {Operation::Vmcall, h::hypercall},
+    {Operation::Vmmcall, h::hypercall},
     {Operation::Vmfunc, h::undefined},
     {Operation::Vmx, h::undefined},
     {Operation::Svm, h::undefined},

@@ -43,8 +43,8 @@ HandlerFunction arpl, lar, lsl, verr, verw, lgdt, sgdt, lidt, sidt, lldt, sldt, 
 // control.cpp
 HandlerFunction lmsw, smsw, clts, mov_cr, mov_dr, invlpg, invpcid, xgetbv, xsetbv;
 // system.cpp
-HandlerFunction rdtsc, rdtscp, rdpmc, cpuid, rdfsbase, rdgsbase, wrfsbase, wrgsbase, swapgs, rdpid, rdrand,
-    rdseed, hlt, monitor, mwait, clflush, flush_caches, rdpkru, wrpkru;
+HandlerFunction rdtsc, rdtscp, rdpmc, cpuid, hypercall, rdfsbase, rdgsbase, wrfsbase, wrgsbase, swapgs, rdpid,
+    rdrand, rdseed, hlt, monitor, mwait, clflush, flush_caches, rdpkru, wrpkru;
 // msr.cpp
 HandlerFunction rdmsr, wrmsr;
 // fpu_state.cpp

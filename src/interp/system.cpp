@@ -54,6 +54,21 @@ bool cpuid(Core& core, const Instruction&) {
   return true;
 }
 
+// KVM's convention for calls to the hypervisor: the number in RAX, arguments in RBX, RCX, RDX, RSI; 32 bits
+// of each outside of 64-bit mode. Both vendors' instructions do, whatever the host's vendor.
+bool hypercall(Core& core, const Instruction&) {
+  if (!core.model.options().paravirtual) return core.undefined();
+  const State& s = *core.state;
+  const u64 mask = core.code64 ? ~u64{0} : 0xffffffff;
+  const cpu::Platform::Hypercall call = {.number = s.gpr[x86::RAX] & mask,
+                                         .argument = {s.gpr[x86::RBX] & mask, s.gpr[x86::RCX] & mask,
+                                                      s.gpr[x86::RDX] & mask, s.gpr[x86::RSI] & mask},
+                                         .wide = core.code64};
+  core.set_gpr(x86::RAX, core.code64 ? 8 : 4,
+               s.cpl() == 0 ? core.platform.hypercall(call) : cpu::Platform::Hypercall::kDenied);
+  return true;
+}
+
 bool rdtsc(Core& core, const Instruction&) {
   u64 value = 0;
   if (!read_tsc(core, value)) return false;

@@ -37,6 +37,10 @@ struct FakePlatform final : cpu::Platform {
   void set_task_priority(u8 value) override { cr8 = value; }
   bool msr_read(u32, u64&) override { return false; }
   bool msr_write(u32, u64) override { return false; }
+  u64 hypercall(const Hypercall& call) override {
+    hypercalls.push_back(call);
+    return 0x1'0000'0007;
+  }
   u64 tsc() override { return 1000; }
   u64 random() override { return 0x1234567890abcdef; }
 
@@ -46,6 +50,7 @@ struct FakePlatform final : cpu::Platform {
     u64 value;
   };
   std::vector<Write> mmio_writes, port_writes;
+  std::vector<Hypercall> hypercalls;
   std::deque<int> interrupts;
   u8 cr8 = 0;
 };

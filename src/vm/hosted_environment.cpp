@@ -36,6 +36,7 @@ void HostedEnvironment::init(unsigned processor) {
   // What came before is lost in the reset.
   links_[processor].start_up.store(-1);
   links_[processor].non_maskable.store(false);
+  links_[processor].unhalted.store(false);
   links_[processor].init.store(true);
   kicks_ |= u32{1} << processor;
 }
@@ -44,6 +45,12 @@ void HostedEnvironment::start_up(unsigned processor, u8 page) {
   if (processor >= processors_) return;
   links_[processor].start_up.store(page);
   kicks_ |= u32{1} << processor;
+}
+
+void HostedEnvironment::unhalt(unsigned processor) {
+  if (processor >= processors_) return;
+  links_[processor].unhalted.store(true);
+  wakes_ |= u32{1} << processor;
 }
 
 void HostedEnvironment::power_event(board::PowerEvent event) {

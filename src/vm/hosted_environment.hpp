@@ -32,6 +32,7 @@ struct ProcessorLink {
   std::atomic<bool> interrupt_hint = false;
   std::atomic<bool> non_maskable = false;
   std::atomic<bool> init = false;
+  std::atomic<bool> unhalted = false;
   std::atomic<int> start_up = -1;  // page
   std::atomic<bool> deaf = false;  // asleep, and no interrupt would wake it
   ProcessorWake wake;
@@ -40,7 +41,7 @@ struct ProcessorLink {
     engine::Vcpu* target = vcpu.load();
     if (!wake.wake() && target != nullptr) target->kick();
   }
-  [[nodiscard]] bool is_signalled() const { return non_maskable || init || start_up >= 0; }
+  [[nodiscard]] bool is_signalled() const { return non_maskable || init || unhalted || start_up >= 0; }
 };
 
 class HostedEnvironment final : public board::Environment {
@@ -61,6 +62,7 @@ class HostedEnvironment final : public board::Environment {
   void non_maskable(unsigned processor) override;
   void init(unsigned processor) override;
   void start_up(unsigned processor, u8 page) override;
+  void unhalt(unsigned processor) override;
   void deadline_moved(unsigned processor) override { deadlines_moved_ |= u32{1} << processor; }
   void power_event(board::PowerEvent event) override;
   void serial_output(unsigned port, u8 byte) override;
@@ -79,6 +81,12 @@ class HostedEnvironment final : public board::Environment {
     const u32 kicks = kicks_;
     kicks_ = 0;
     return kicks;
+  }
+  // Those to be woken if they sleep, and left alone if they do not.
+  [[nodiscard]] u32 take_wakes() {
+    const u32 wakes = wakes_;
+    wakes_ = 0;
+    return wakes;
   }
 
   // Ends the VM's life, unless it has ended already: the first reason counts. Any thread.
@@ -123,7 +131,7 @@ class HostedEnvironment final : public board::Environment {
   std::array<bool, kSerialPorts> input_room_ = {};  // under the lock
   std::atomic<bool> input_space_wanted_ = false;
   std::atomic<u32> drained_ = 0;
-  u32 deadlines_moved_ = 0, kicks_ = 0;  // under the lock
+  u32 deadlines_moved_ = 0, kicks_ = 0, wakes_ = 0;  // under the lock
 
   std::atomic<bool> ending_claimed_ = false;
   u32 code_ = 0;  // before kind_

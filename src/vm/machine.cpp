@@ -42,6 +42,11 @@ void BoardGuard::kick(u32 processors) {
     machine_.environment.processor(static_cast<unsigned>(__builtin_ctz(processors))).kick();
 }
 
+void BoardGuard::wake(u32 processors) {
+  for (; processors != 0; processors &= processors - 1)
+    machine_.environment.processor(static_cast<unsigned>(__builtin_ctz(processors))).wake.wake();
+}
+
 u64 GuardedPlatform::mmio_read(GuestPhysical address, unsigned size) {
   u64 value = 0;
   {
@@ -125,6 +130,11 @@ bool GuardedPlatform::msr_read(u32 msr, u64& value) {
     known = board->processor(processor_).msr_read(msr, value);
   }
   return known;
+}
+
+u64 GuardedPlatform::hypercall(const Hypercall& call) {
+  BoardGuard board(machine_);
+  return board->processor(processor_).hypercall(call);
 }
 
 bool GuardedPlatform::msr_write(u32 msr, u64 value) {

@@ -51,8 +51,10 @@ class BoardGuard {
     const u32 moved = machine_.environment.take_deadlines_moved();
     if (moved != 0) arm_timers(moved);
     const u32 kicks = machine_.environment.take_kicks();
+    const u32 wakes = machine_.environment.take_wakes();
     machine_.lock.unlock();
     if (kicks != 0) kick(kicks);
+    if (wakes != 0) wake(wakes);
   }
 
   board::Board* operator->() { return &machine_.board; }
@@ -65,6 +67,7 @@ class BoardGuard {
   void arm_timer(unsigned processor);
   void arm_timers(u32 processors);
   void kick(u32 processors);
+  void wake(u32 processors);
 
   Machine& machine_;
 };
@@ -89,6 +92,7 @@ class GuardedPlatform final : public cpu::Platform {
   void set_task_priority(u8 cr8) override;
   bool msr_read(u32 msr, u64& value) override;
   bool msr_write(u32 msr, u64 value) override;
+  u64 hypercall(const Hypercall& call) override;
   u64 tsc() override { return machine_.environment.tsc(); }
   u64 random() override { return machine_.environment.random(); }
   void begin_exclusive() override;

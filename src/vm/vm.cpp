@@ -279,8 +279,13 @@ void Vm::apply_signals(Processor& processor) {
 }
 
 void Vm::sleep(Processor& processor) {
-  const cpu::State& state = processor.vcpu->state();
+  cpu::State& state = processor.vcpu->state();
   ProcessorLink& link = environment_.processor(processor.number);
+  if (link.unhalted.load(std::memory_order_relaxed) && state.activity == cpu::Activity::Halted) {
+    link.unhalted.store(false);
+    state.activity = cpu::Activity::Running;
+    return processor.vcpu->state_changed();
+  }
   const bool deaf = state.activity == cpu::Activity::WaitForSipi ||
                     ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending);
   u64 duration = kForever;

@@ -17,6 +17,7 @@ class QuietPlatform : public cpu::Platform {
   void set_task_priority(u8) override {}
   bool msr_read(u32, u64&) override { return false; }
   bool msr_write(u32, u64) override { return false; }
+  u64 hypercall(const Hypercall&) override { return Hypercall::kUnknown; }
   u64 tsc() override { return 0; }
   u64 random() override { return 4; }
 };

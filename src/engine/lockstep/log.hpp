@@ -15,6 +15,7 @@ struct Entry {
     PortWrite,
     MsrRead,
     MsrWrite,
+    Hypercall,
     TaskPriority,
     SetTaskPriority,
     Tsc,
@@ -25,7 +26,7 @@ struct Entry {
   Kind kind{};
   u8 size = 0;     // bytes
   bool ok = true;  // MSRs
-  u64 where = 0;   // port, address, MSR
+  u64 where = 0;   // port, address, MSR, number of a hypercall
   u64 value = 0;
 
   bool operator==(const Entry&) const = default;

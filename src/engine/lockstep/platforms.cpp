@@ -18,6 +18,8 @@ const char* name_of(Kind kind) {
       return "rdmsr";
     case Kind::MsrWrite:
       return "wrmsr";
+    case Kind::Hypercall:
+      return "hypercall";
     case Kind::TaskPriority:
       return "read of CR8";
     case Kind::SetTaskPriority:
@@ -100,6 +102,11 @@ bool Recorder::msr_read(u32 msr, u64& value) {
 bool Recorder::msr_write(u32 msr, u64 value) {
   Entry& entry = append({Kind::MsrWrite, 0, true, msr, value});
   return entry.ok = outside_.msr_write(msr, value);
+}
+
+u64 Recorder::hypercall(const Hypercall& call) {
+  Entry& entry = append({Kind::Hypercall, 0, call.wide, call.number, 0});
+  return entry.value = outside_.hypercall(call);
 }
 
 u64 Recorder::tsc() {
@@ -196,6 +203,10 @@ bool Replayer::msr_read(u32 msr, u64& value) {
 
 bool Replayer::msr_write(u32 msr, u64 value) {
   return take({Kind::MsrWrite, 0, true, msr, value}, true).ok;
+}
+
+u64 Replayer::hypercall(const Hypercall& call) {
+  return take({Kind::Hypercall, 0, call.wide, call.number, 0}, false).value;
 }
 
 u64 Replayer::tsc() {

@@ -37,6 +37,7 @@ class Recorder final : public cpu::Platform, public memory::WriteObserver {
   void set_task_priority(u8 cr8) override;
   bool msr_read(u32 msr, u64& value) override;
   bool msr_write(u32 msr, u64 value) override;
+  u64 hypercall(const Hypercall& call) override;
   u64 tsc() override;
   u64 random() override;
   void begin_exclusive() override { outside_.begin_exclusive(); }
@@ -67,6 +68,7 @@ class Replayer final : public cpu::Platform {
   void set_task_priority(u8 cr8) override;
   bool msr_read(u32 msr, u64& value) override;
   bool msr_write(u32 msr, u64 value) override;
+  u64 hypercall(const Hypercall& call) override;
   u64 tsc() override;
   u64 random() override;
 

@@ -129,6 +129,10 @@ class SoftVcpu final : public CountedVcpu,
     put_away_vector();
     return outside_.interrupt_pending();
   }
+  u64 hypercall(const Hypercall& call) override {
+    put_away_vector();
+    return outside_.hypercall(call);
+  }
   int acknowledge_interrupt() override {
     put_away_vector();
     return outside_.acknowledge_interrupt();
