@@ -111,7 +111,8 @@ TEST_P(EachLoop, failures_come_back_as_errors) {
 
 // All that an image does to its file, threads being made meanwhile, as where io_uring is forbidden.
 int use_confined(Loop::Kind kind, const std::string& path) {
-  mallopt(M_ARENA_MAX, 1);  // as a VM does: for a further heap glibc looks how many processors there are, in a file
+  // As a VM does: for a further heap glibc looks up how many processors there are, in a file.
+  mallopt(M_ARENA_MAX, 1);
   const auto loop = Loop::create(kind).take();
   const auto file = HostFile::create(*loop, path).take();
   if (!host::confine(host::ThreadRole::Device)) return 1;
