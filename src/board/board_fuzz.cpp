@@ -58,6 +58,11 @@ void run(TestBoard& board, const Step& step) {
     case 11:
       board->press_power_button();
       break;
+    case 12:
+      static_cast<void>(cpu.hypercall({.number = step.size & 15u,
+                                       .argument = {value, value >> 8, step.where, step.value},
+                                       .wide = step.size < 128}));
+      break;
     default:
       static_cast<void>(board->next_deadline());
   }
