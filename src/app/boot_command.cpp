@@ -63,7 +63,7 @@ struct SerialPlace {
   host::UniqueFd file;
 };
 
-Result<SerialPlace> serial_place(const std::string& text) {
+Result<SerialPlace> serial_place(const char* option, const std::string& text) {
   SerialPlace place;
   if (text == "stdio") {
     place.in = STDIN_FILENO;
@@ -72,7 +72,8 @@ Result<SerialPlace> serial_place(const std::string& text) {
     place.file = TRY(host::open_for_writing(text.c_str() + 5));
     place.out = place.file.number();
   } else if (text != "none") {
-    return Error("--serial does not take \"")
+    return Error(option)
+        .append(" does not take \"")
         .append(text.c_str())
         .append("\"; it takes stdio, file:PATH or none.");
   }
@@ -141,6 +142,11 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
   command_->add_option("--serial", serial_, "Where COM1 goes: stdio, file:PATH (output only) or none")
       ->type_name("PLACE")
       ->capture_default_str();
+  command_
+      ->add_option("--console", console_,
+                   "Give the guest a virtio console (/dev/hvc0, console=hvc0) and say where it goes, as with --serial; at "
+                   "stdio, COM1 goes nowhere unless --serial says where")
+      ->type_name("PLACE");
   command_->add_flag("--debug-exit", debug_exit_,
                      "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
   command_
@@ -205,17 +211,32 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   if (lock_step != nullptr && !networks_.empty()) return Error{"Engines are compared without networks, which write to memory by themselves."};
   // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
   if (lock_step != nullptr) config.slower = kSlowerInLockStep;
-  auto place = TRY(serial_place(serial_));
+  const bool at_console = console_ == "stdio";
+  const bool serial_said = command_->count("--serial") != 0;
+  if (at_console && serial_said && serial_ == "stdio") return Error{"Only one of --serial and --console can have stdio."};
+  auto place = TRY(serial_place("--serial", at_console && !serial_said ? "none" : serial_));
+  auto console_place = TRY(serial_place("--console", console_.empty() ? "none" : console_));
+  config.devices.console = !console_.empty();
+  if (lock_step != nullptr && config.devices.console) return Error{"Engines are compared without --console, which writes to memory by itself."};
   auto vm = TRY(vm::Vm::create(config));
   if (auto status = load(*vm, config, kernel); !status) return status.error();
 
-  auto console = TRY(Console::create(place.in, place.out));
-  Session session(*vm, signals, {console.get()}, machine_.timeout);
+  // In the order of Vm's ports.
+  auto serial = TRY(Console::create(place.in, place.out));
+  std::vector<SerialClient*> clients = {serial.get()};
+  auto console = TRY(Console::create(console_place.in, console_place.out));
+  if (config.devices.console) {
+    clients.push_back(console.get());
+    const host::TerminalSize size = host::terminal_size(console_place.out);
+    vm->resize_console(static_cast<u16>(size.columns), static_cast<u16>(size.rows));
+  }
+  Session session(*vm, signals, clients, machine_.timeout);
   const auto outcome = TRY(session.run());
+  serial->close();
   console->close();
   if (config.trace_topics != 0 && outcome.ending.kind != vm::Ending::Kind::PowerOff)
     vm->trace().dump(vm->state(0));
-  return status_of(outcome, *console);
+  return status_of(outcome, at_console ? *console : *serial);
 }
 
 }  // namespace nacre::app

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "app/machine_options.hpp"
+#include "host/terminal.hpp"
 
 namespace nacre::app {
 namespace {
@@ -72,6 +73,10 @@ void Session::wait() {
 
 void Session::handle_signals() {
   while (const int signal = signals_.next()) {
+    if (signal == SIGWINCH) {
+      const host::TerminalSize size = host::terminal_size(STDOUT_FILENO);
+      vm_.resize_console(static_cast<u16>(size.columns), static_cast<u16>(size.rows));
+    }
     const bool taken = std::any_of(clients_.begin(), clients_.end(),
                                    [signal](SerialClient* client) { return client->signal(signal); });
     if (!taken && signal != SIGWINCH) end(Cause::Signal, signal);

@@ -54,7 +54,7 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
     return Error("A guest can have at most ").append_number(kMostNetworks).append(" networks.");
   }
   DeviceThread* quick = nullptr;  // of the devices that never wait
-  if (config.rng || config.balloon) quick = TRY(add_thread());
+  if (config.rng || config.balloon || config.console) quick = TRY(add_thread());
   if (config.balloon) {
     VirtioSlot& slot = add_slot(*quick);
     balloon_ = std::make_unique<virtio::balloon::Balloon>(memory, slot.ports(), ballast_);
@@ -64,6 +64,13 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
     VirtioSlot& slot = add_slot(*quick);
     rng_ = std::make_unique<virtio::rng::Rng>(memory, slot.ports(), entropy_);
     place(slot, *rng_);
+  }
+  if (config.console) {
+    VirtioSlot& slot = add_slot(*quick);
+    console_port_ = std::make_unique<ConsolePort>(machine_.environment, *quick);
+    console_ = std::make_unique<virtio::console::Console>(memory, slot.ports(), *console_port_);
+    place(slot, *console_);
+    console_transport_ = transports_.back().get();
   }
   if (config.vsock) TRY(add_vsock(*config.vsock));
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
@@ -117,6 +124,12 @@ Status Devices::add_disk(const DiskConfig& config, unsigned processors) {
   place(slot, *device);
   disks_.push_back({std::move(disk), std::move(device)});
   return {};
+}
+
+void Devices::resize_console(u16 columns, u16 rows) {
+  if (console_ == nullptr) return;
+  BoardGuard board(machine_);
+  if (console_->resize(columns, rows)) console_transport_->config_interrupt();
 }
 
 void Devices::start(const std::function<void(const Error&)>& failed) {

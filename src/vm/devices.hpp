@@ -10,8 +10,10 @@
 
 #include "net/options.hpp"
 #include "virtio/balloon/device.hpp"
+#include "virtio/console/device.hpp"
 #include "virtio/rng/device.hpp"
 #include "virtio/vsock/device.hpp"
+#include "vm/console_port.hpp"
 #include "vm/disk.hpp"
 #include "vm/virtio_slot.hpp"
 #include "vsock/hub.hpp"
@@ -26,6 +28,7 @@ struct VsockConfig {
 struct DeviceConfig {
   bool rng = true;
   bool balloon = true;
+  bool console = false;  // virtio's, beside the serial ports
   std::vector<DiskConfig> disks;
   std::optional<VsockConfig> vsock;
   std::vector<net::NetConfig> networks;
@@ -43,6 +46,10 @@ class Devices {
   void start(const std::function<void(const Error&)>& failed);
   // When no vCPU runs any more.
   void stop();
+  // Null: there is none.
+  [[nodiscard]] ConsolePort* console() { return console_port_.get(); }
+  // The size of the terminal that is behind it.
+  void resize_console(u16 columns, u16 rows);
 
  private:
   // From the kernel, not from the processor: it goes into the guest's pool.
@@ -79,6 +86,9 @@ class Devices {
   HostEntropy entropy_;
   HostBallast ballast_;
   std::vector<std::unique_ptr<VirtioSlot>> slots_;
+  std::unique_ptr<ConsolePort> console_port_;
+  std::unique_ptr<virtio::console::Console> console_;
+  virtio::PciTransport* console_transport_ = nullptr;
   std::unique_ptr<virtio::rng::Rng> rng_;
   std::unique_ptr<virtio::balloon::Balloon> balloon_;
   std::vector<DiskDevice> disks_;

@@ -116,6 +116,8 @@ class HostedEnvironment final : public board::Environment {
     if (input_space_wanted_.load() && input_space_wanted_.exchange(false)) attention_.raise();
   }
 
+  void call_input_output() { attention_.raise(); }
+
   [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
   // All halted so that nothing but a reset would wake them. Under the lock.
   [[nodiscard]] bool all_deaf() const;

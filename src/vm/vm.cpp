@@ -78,6 +78,7 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
       environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, clock.hz()), environment_),
       devices_(machine_),
+      serial_ports_(config.serial_ports),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
 
 Vm::~Vm() {
@@ -150,12 +151,14 @@ Status Vm::start() {
 }
 
 void Vm::output_taken(unsigned port, usize count) {
+  if (port == serial_ports_) return devices_.console()->output_taken(count);
   environment_.output(port).take(count);
   environment_.drained().fetch_add(1);
   futex_wake(environment_.drained(), 1 << 30);
 }
 
 usize Vm::input(unsigned port, std::span<const u8> bytes) {
+  if (port == serial_ports_) return devices_.console()->input(bytes);
   auto& ring = environment_.input(port);
   usize taken = 0;
   for (bool asked = false; taken < bytes.size();) {

@@ -63,13 +63,18 @@ class Vm {
   [[nodiscard]] bool stuck() const { return stuck_.load(); }
   [[nodiscard]] bool ended() const { return environment_.ended() != Ending::Kind::None; }
 
-  // Output waiting at a serial port, in one piece; output_taken() gives back the room.
-  [[nodiscard]] std::span<const u8> output(unsigned port) { return environment_.output(port).front(); }
+  // Output waiting at a port, in one piece; output_taken() gives back the room. The serial ports come first, then the
+  // virtio console where there is one.
+  [[nodiscard]] std::span<const u8> output(unsigned port) {
+    return port == serial_ports_ ? devices_.console()->output() : environment_.output(port).front();
+  }
   void output_taken(unsigned port, usize count);
   // Gives input; returns how much was taken. When that is not all, attention is raised once there is room.
   usize input(unsigned port, std::span<const u8> bytes);
 
   void press_power_button();
+  // The size of the terminal behind the virtio console.
+  void resize_console(u16 columns, u16 rows) { devices_.resize_console(columns, rows); }
 
   // Waits for the threads; after ended().
   Ending join();
@@ -106,6 +111,7 @@ class Vm {
   HostedEnvironment environment_;
   Machine machine_;
   Devices devices_;
+  unsigned serial_ports_;
   Trace trace_;
   std::unique_ptr<engine::Group> group_;  // null: the engine needs none
   std::vector<std::unique_ptr<Processor>> processors_;

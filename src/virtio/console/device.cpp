@@ -1,6 +1,7 @@
 #include "virtio/console/device.hpp"
 
 #include <type_traits>
+#include <utility>
 
 #include "virtio/registers.hpp"
 
@@ -45,9 +46,10 @@ Status Console::load(const State& state) {
   return {};
 }
 
-void Console::started(u64) {
+void Console::started(u64 features) {
   stalled_ = false;
   sent_ = 0;
+  announce_size_ = (features & ConsoleFeature::size) != 0 && config_.columns != 0;
 }
 
 void Console::process(unsigned index) {
@@ -56,6 +58,7 @@ void Console::process(unsigned index) {
 }
 
 void Console::poll() {
+  if (std::exchange(announce_size_, false)) ports().interrupts.config();
   if (stalled_) transmit();
   receive();
 }

@@ -61,6 +61,8 @@ class Console final : public Device {
 
   Terminal& terminal_;
   Config config_;         // under the board's lock
+  // A driver has come that has not heard of the size: Linux reads it only when it is told of a change.
+  bool announce_size_ = false;
   bool stalled_ = false;  // the terminal has not taken all
   u64 sent_ = 0;          // of the first chain, when stalled
   Queue queue_[2];

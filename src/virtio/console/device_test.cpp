@@ -90,6 +90,18 @@ TEST_P(ConsoleTest, TellsItsSize) {
   EXPECT_NE(console.generation(), generation);
 }
 
+// Linux looks at the size when it changes, and not before.
+TEST_P(ConsoleTest, TellsANewDriverOfTheSizeThatItFinds) {
+  EXPECT_EQ(driver.config_interrupts(), 0u);
+  console.resize(100, 30);
+  driver.reset();
+  ASSERT_TRUE(driver.bring_up(Feature::version_1 | ConsoleFeature::size | GetParam(), 16));
+  console.run();
+  EXPECT_EQ(driver.config_interrupts(), 1u);
+  console.run();
+  EXPECT_EQ(driver.config_interrupts(), 1u);
+}
+
 TEST_P(ConsoleTest, IsSavedAndLoaded) {
   console.resize(100, 30);
   TextTerminal other;
