@@ -169,6 +169,13 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
       ->type_name("KIND[,OPTION=VALUE...]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--share", shares_,
+                   "Share this folder with the guest, which mounts it: mount -t virtiofs NAME /mnt (NAME: the folder's, unless told); may be "
+                   "given again")
+      ->type_name("FOLDER[,readonly][,tag=NAME][,user=UID][,group=GID]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   machine_.add_to(*command_);
 }
 
@@ -202,12 +209,17 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
   for (const std::string& text : networks_) config.devices.networks.push_back(TRY(net::parse(text)));
+  for (const std::string& text : shares_) {
+    config.devices.shares.push_back(TRY(share::parse(text)));
+    if (!config.devices.shares.back().at.empty()) return Error{"nacre boot leaves it to the guest where a shared folder is mounted; --share takes no at= here."};
+  }
   config.lock_step = lock_step;
   config.lock_step_outcome = found;
   if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
   if (lock_step != nullptr) config.devices.rng = false;  // as with disks
   if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};
   if (lock_step != nullptr && config.devices.vsock) return Error{"Engines are compared without --vsock, which writes to memory by itself."};
+  if (lock_step != nullptr && !shares_.empty()) return Error{"Engines are compared without --share, which writes to memory by itself."};
   if (lock_step != nullptr && !networks_.empty()) return Error{"Engines are compared without networks, which write to memory by themselves."};
   // A guest that is a hundred times slower than it thinks spends its life in timer interrupts.
   if (lock_step != nullptr) config.slower = kSlowerInLockStep;

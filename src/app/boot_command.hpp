@@ -30,6 +30,7 @@ class BootCommand {
   std::vector<std::string> disks_;
   std::string vsock_;
   std::vector<std::string> networks_;
+  std::vector<std::string> shares_;
   std::string kernel_, initrd_, append_, serial_ = "stdio", console_;
   std::vector<std::string> modules_;
   bool debug_exit_ = false;

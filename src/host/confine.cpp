@@ -55,6 +55,15 @@ constexpr long kNetwork[] = {SYS_poll,       SYS_ppoll,      SYS_connect,     SY
 // A tap interface; datagrams to Unix sockets, whose folder is read to find the others.
 constexpr long kLink[] = {SYS_poll,    SYS_ppoll,  SYS_readv, SYS_writev,     SYS_sendto,
                           SYS_recvmsg, SYS_lseek,  SYS_getdents64, SYS_set_robust_list, SYS_rseq};
+constexpr long kChannel[] = {SYS_poll, SYS_ppoll, SYS_set_robust_list, SYS_rseq};
+// Files by descriptors. No process, no socket, and no link to follow but those of its own descriptors.
+constexpr long kShare[] = {
+    SYS_poll,      SYS_ppoll,      SYS_openat,     SYS_newfstatat, SYS_fstat,           SYS_statx,      SYS_readlinkat, SYS_symlinkat,
+    SYS_mknodat,   SYS_mkdirat,    SYS_unlinkat,   SYS_renameat,   SYS_renameat2,  SYS_linkat,          SYS_fchmodat,   SYS_fchownat,   SYS_utimensat,
+    SYS_ftruncate, SYS_fallocate,  SYS_lseek,      SYS_fsync,      SYS_fdatasync,       SYS_syncfs,     SYS_fstatfs,    SYS_getdents64,
+    SYS_preadv,    SYS_pwritev2,   SYS_fgetxattr,  SYS_fsetxattr,  SYS_flistxattr,      SYS_fremovexattr, SYS_copy_file_range,
+    SYS_flock,     SYS_fcntl,
+};
 constexpr u32 kLinkRequests[] = {TUNSETOFFLOAD};
 constexpr u32 kNetworkFamilies[] = {AF_INET, AF_INET6};
 constexpr u32 kNetworkRequests[] = {FIONREAD};
@@ -87,6 +96,12 @@ class Filter {
     if (role == ThreadRole::Broker) {
       for (const long call : kBroker) allow(call);
       allow_with_values(SYS_socket, 0, kBrokersFamily);
+    }
+    if (role == ThreadRole::Channel) {
+      for (const long call : kChannel) allow(call);
+    }
+    if (role == ThreadRole::Share) {
+      for (const long call : kShare) allow(call);
     }
     if (role == ThreadRole::Link) {
       for (const long call : kLink) allow(call);

@@ -16,6 +16,8 @@ enum class ThreadRole : u8 {
   Broker,       // not a thread of the machine's process: connects to Unix sockets for it (vsock/broker.hpp)
   Network,      // processes a network device's queues: sockets of the Internet, of which new ones too
   Link,         // the same, with the tap interface or the socket that it has, and no other
+  Channel,      // processes a share's queues: reads and writes the channel to its server
+  Share,        // not a thread of the machine's process: serves a folder's files (share/process.hpp)
 };
 
 // For the calling thread and what it starts. Does nothing under AddressSanitizer and ThreadSanitizer, whose

@@ -27,7 +27,7 @@
 
 namespace nacre::virtio {
 
-enum class DeviceId : u16 { Net = 1, Block = 2, Console = 3, Entropy = 4, Balloon = 5, Vsock = 19 };
+enum class DeviceId : u16 { Net = 1, Block = 2, Console = 3, Entropy = 4, Balloon = 5, Vsock = 19, FileSystem = 26 };
 
 struct Feature {  // bits that every device may have: 6
   static constexpr u64 indirect = u64{1} << 28, event_index = u64{1} << 29, version_1 = u64{1} << 32,

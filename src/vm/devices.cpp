@@ -12,6 +12,7 @@ namespace {
 
 constexpr usize kMostDisks = 16;
 constexpr usize kMostNetworks = 8;
+constexpr usize kMostShares = 4;
 
 }  // namespace
 
@@ -53,6 +54,9 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.networks.size() > kMostNetworks) {
     return Error("A guest can have at most ").append_number(kMostNetworks).append(" networks.");
   }
+  if (config.shares.size() > kMostShares) {
+    return Error("A guest can have at most ").append_number(kMostShares).append(" shared folders.");
+  }
   DeviceThread* quick = nullptr;  // of the devices that never wait
   if (config.rng || config.balloon || config.console) quick = TRY(add_thread());
   if (config.balloon) {
@@ -75,6 +79,7 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.vsock) TRY(add_vsock(*config.vsock));
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
   for (const net::NetConfig& network : config.networks) TRY(add_network(network));
+  for (const share::ShareConfig& share : config.shares) TRY(add_share(share));
   return {};
 }
 
@@ -89,6 +94,20 @@ Status Devices::add_network(const net::NetConfig& config) {
   thread.watch(*port, *device);
   place(slot, *device);
   networks_.push_back({std::move(port), std::move(device)});
+  return {};
+}
+
+Status Devices::add_share(const share::ShareConfig& config) {
+  const std::string tag = TRY(share::tag_of(config));
+  const board::Options& board = machine_.board.options();
+  auto server = TRY(share::ShareProcess::start(config, {board.ram, board.memory_bytes}));
+  DeviceThread& thread = *TRY(add_thread(host::ThreadRole::Channel));
+  VirtioSlot& slot = add_slot(thread);
+  auto device = std::make_unique<virtio::fs::Fs>(machine_.board.memory(), slot.ports(), *server, tag.c_str());
+  server->connect(*device);
+  thread.watch(server->descriptor(), *device);
+  place(slot, *device);
+  shares_.push_back({std::move(server), std::move(device)});
   return {};
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "net/options.hpp"
+#include "share/process.hpp"
 #include "virtio/balloon/device.hpp"
 #include "virtio/console/device.hpp"
 #include "virtio/rng/device.hpp"
@@ -32,6 +33,7 @@ struct DeviceConfig {
   std::vector<DiskConfig> disks;
   std::optional<VsockConfig> vsock;
   std::vector<net::NetConfig> networks;
+  std::vector<share::ShareConfig> shares;
 };
 
 class Devices {
@@ -75,9 +77,16 @@ class Devices {
     std::unique_ptr<virtio::net::Net> device;
   };
 
+  // And a shared folder: its thread waits for nothing but its server, a process.
+  struct ShareDevice {
+    std::unique_ptr<share::ShareProcess> server;
+    std::unique_ptr<virtio::fs::Fs> device;
+  };
+
   Result<DeviceThread*> add_thread(host::ThreadRole role = host::ThreadRole::Device);
   Status add_disk(const DiskConfig& config, unsigned processors);
   Status add_network(const net::NetConfig& config);
+  Status add_share(const share::ShareConfig& config);
   Status add_vsock(const VsockConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
@@ -95,6 +104,7 @@ class Devices {
   std::unique_ptr<vsock::Hub> hub_;
   std::unique_ptr<virtio::vsock::Vsock> vsock_;
   std::vector<NetDevice> networks_;
+  std::vector<ShareDevice> shares_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
 };
