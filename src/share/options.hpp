@@ -10,9 +10,9 @@
 namespace nacre::share {
 
 struct ShareConfig {
-  std::string path;
-  std::string tag;  // empty: the last component of the path
-  std::string at;   // where it is mounted, by guests that do that by themselves; empty: where it is on the host
+  std::string path = {};
+  std::string tag = {};  // empty: the last component of the path
+  std::string at = {};   // where it is mounted, by guests that do that by themselves; empty: where it is on the host
   bool read_only = false;
   // As whose the guest sees the host user's files, where owners are not kept.
   uid_t user = 0;

@@ -49,22 +49,22 @@ Limits limits_for(usize ram) {
   return limits;
 }
 
-// Only the channel (3) and the folder (4) stay open.
-void close_all_but(host::UniqueFd& channel, host::UniqueFd& folder) {
-  const int high_channel = fcntl(channel.number(), F_DUPFD, 10);
-  const int high_folder = fcntl(folder.number(), F_DUPFD, 10);
-  dup2(high_channel, 3);
-  dup2(high_folder, 4);
-  syscall(SYS_close_range, 5, ~0U, 0);
+// Only the channel and the folder stay open, by these numbers.
+constexpr int kChannel = 3, kFolder = 4;
+
+void close_all_but(int channel, int folder) {
+  const int high_channel = fcntl(channel, F_DUPFD, 10);
+  const int high_folder = fcntl(folder, F_DUPFD, 10);
+  dup2(high_channel, kChannel);
+  dup2(high_folder, kFolder);
+  syscall(SYS_close_range, kFolder + 1, ~0U, 0);
   // What libraries may still say goes nowhere; the numbers are taken.
   const int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
   for (int standard = 0; standard < 3; ++standard) {
     if (nowhere < 0) close(standard);
     if (nowhere >= 0) dup2(nowhere, standard);
   }
-  if (nowhere > 4) close(nowhere);
-  static_cast<void>(std::exchange(channel, host::UniqueFd(3)));
-  static_cast<void>(std::exchange(folder, host::UniqueFd(4)));
+  if (nowhere > kFolder) close(nowhere);
 }
 
 bool send_bytes(int channel, const void* from, usize bytes) {
@@ -129,7 +129,7 @@ Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::U
   return Server::create(std::move(place.root), std::move(place.descriptors), options);
 }
 
-[[noreturn]] void serve(host::UniqueFd channel, host::UniqueFd folder, const ShareConfig& config, std::span<u8> ram) {
+[[noreturn]] void serve(int inherited_channel, int inherited_folder, const ShareConfig& config, std::span<u8> ram) {
   // Signals to the machine's group (Ctrl-C) are the machine's, whose end is seen at the channel.
   setpgid(0, 0);
   sigset_t all;
@@ -137,7 +137,9 @@ Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::U
   pthread_sigmask(SIG_SETMASK, &all, nullptr);
   prctl(PR_SET_NAME, "nacre-share");
   umask(0);
-  close_all_but(channel, folder);
+  close_all_but(inherited_channel, inherited_folder);
+  const host::UniqueFd channel(kChannel);
+  host::UniqueFd folder(kFolder);
   Ready ready;
   auto server = prepare(config, folder, ram.size(), ready.enclosed);
   folder = host::UniqueFd();
@@ -159,7 +161,7 @@ Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::U
 }  // namespace
 
 Result<std::unique_ptr<ShareProcess>> ShareProcess::start(const ShareConfig& config, std::span<u8> ram) {
-  host::UniqueFd folder(open(config.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  const host::UniqueFd folder(open(config.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!folder) return host::errno_error("Cannot share", config.path.c_str());
   int ends[2];
   if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return host::errno_error("Cannot make a pair of sockets");
@@ -167,10 +169,7 @@ Result<std::unique_ptr<ShareProcess>> ShareProcess::start(const ShareConfig& con
   host::UniqueFd theirs(ends[1]);
   const pid_t process = fork();
   if (process < 0) return host::errno_error("Cannot start a process");
-  if (process == 0) {
-    ours = host::UniqueFd();
-    serve(std::move(theirs), std::move(folder), config, ram);
-  }
+  if (process == 0) serve(theirs.number(), folder.number(), config, ram);
   theirs = host::UniqueFd();
   std::unique_ptr<ShareProcess> share(new ShareProcess(std::move(ours), process, ram));
   Ready ready;

@@ -21,7 +21,7 @@ struct Question {
   u16 spare = 0;
   u16 readable = 0, total = 0;  // pieces: those to read, then those to write
   u32 spare2 = 0;
-  Piece pieces[kMostPieces];
+  Piece pieces[kMostPieces] = {};
 
   [[nodiscard]] usize bytes() const { return __builtin_offsetof(Question, pieces) + total * sizeof(Piece); }
 };
