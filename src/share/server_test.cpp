@@ -149,7 +149,7 @@ TEST_F(ShareServer, PipesSocketsAndDevicesAreNeverOpened) {
   EXPECT_EQ(client.open_file(pipe, O_RDONLY).error(), ENXIO);  // and does not wait
   EXPECT_EQ(client.open_file(pipe, O_WRONLY).error(), ENXIO);
   EXPECT_EQ(client.create(1, "pipe", 0600, O_WRONLY).error(), ENXIO);
-  for (const u32 type : {S_IFCHR, S_IFBLK, S_IFDIR, S_IFLNK, 0}) {
+  for (const u32 type : {u32{S_IFCHR}, u32{S_IFBLK}, u32{S_IFDIR}, u32{S_IFLNK}, u32{0}}) {
     EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{type | 0600, 0x103, 0, 0}).text("node").str()), EPERM) << type;
   }
   EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{S_IFIFO | 0600, 0, 0, 0}).text("own").str()), 0);
@@ -172,7 +172,7 @@ TEST_F(ShareServer, AReadOnlyShareChangesNothing) {
   options.read_only = true;
   Client reader(shared, options);
   const u64 file = reader.walk({"file"});
-  for (const u32 flags : {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC}) EXPECT_EQ(reader.open_file(file, flags).error(), EROFS);
+  for (const u32 flags : {u32{O_WRONLY}, u32{O_RDWR}, u32{O_TRUNC}}) EXPECT_EQ(reader.open_file(file, flags).error(), EROFS);
   const u64 handle = reader.open_file(file, O_RDONLY).value();
   EXPECT_EQ(reader.read(file, handle).value(), "kept");
   EXPECT_EQ(reader.write(file, handle, "x"), EROFS);
