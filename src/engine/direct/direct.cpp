@@ -54,14 +54,14 @@ usize bytes_of(u64 components) {
 
 }  // namespace
 
-Direct::Direct(memory::AddressSpace& memory, cpu::TranslationObserver& observer, CodeGuard& guard,
+Direct::Direct(memory::AddressSpace& memory, cpu::TranslationObserver& observer, PageClaims& claims,
                const DirectOptions& options)
     : memory_(memory),
       observer_(observer),
       options_(options),
       host_xcr0_(host_xcr0()),
       xsave_bytes_(bytes_of(options.vector_components)),
-      mappings_(memory, observer, guard),
+      mappings_(memory, observer, claims),
       policy_(options.tsc_hz != 0 ? options.tsc_hz : 2'000'000'000),
       always_(options.always) {}
 
@@ -135,7 +135,7 @@ cpu::AccessType Direct::kind_of_access(const State& state, u64 rip, u64 address)
   return mappings_.protection(address) != 0 ? cpu::AccessType::Write : cpu::AccessType::Read;
 }
 
-Outcome Direct::run(State& state, const volatile u32& exit_request) {
+Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside) {
   const u64 cr3 = state.cr3;
   const bool from_nothing = mappings_.all_forgotten();
   if (guest_is_in_the_way(state)) {
@@ -164,11 +164,18 @@ Outcome Direct::run(State& state, const volatile u32& exit_request) {
         return stub_->registers(now) && take(state, now) ? Outcome::Returned : Outcome::Failed;
       }
     }
-    // In this order, so that a kick is either seen here or reaches the stub.
-    running_.store(true);
     const u64 before = stub_->processor_time();
-    const int signal = exit_request != 0 ? StubProcess::kInterrupt : stub_->go();
+    // In this order, so that a kick is either seen here or reaches the stub.
+    __atomic_store_n(&inside, kInside, __ATOMIC_RELAXED);
+    running_.store(true);
+    int signal = StubProcess::kInterrupt;
+    // A late one, for what has been seen to already, is not heeded.
+    while (__atomic_load_n(&exit_request, __ATOMIC_SEQ_CST) == 0) {
+      signal = stub_->go();
+      if (signal != StubProcess::kInterrupt) break;
+    }
     running_.store(false);
+    __atomic_store_n(&inside, 0u, __ATOMIC_RELEASE);
     native += stub_->processor_time() - before;
     user_regs_struct now = {};
     siginfo_t info = {};

@@ -2,7 +2,7 @@
 // page tables say and can do nothing else. docs/adr/0010-direct-execution.md. An engine asks wanted() before
 // user code, calls run(), and does by its usual means what user code came back for; it forwards flushes, and
 // what becomes code or is written as code. Everything on the vCPU's thread; interrupt() from its signal
-// handlers.
+// handlers and from any other thread.
 #pragma once
 
 #include <atomic>
@@ -37,7 +37,7 @@ struct DirectOptions {
 
 class Direct {
  public:
-  Direct(memory::AddressSpace& memory, cpu::TranslationObserver& observer, CodeGuard& guard,
+  Direct(memory::AddressSpace& memory, cpu::TranslationObserver& observer, PageClaims& claims,
          const DirectOptions& options);
 
   // Makes the stub process. On the thread that will call run(), before it is confined.
@@ -47,10 +47,16 @@ class Direct {
   [[nodiscard]] bool wanted(const cpu::State& state) {
     return stub_ != nullptr && (always_ || policy_.direct(state.cr3)) && possible(state);
   }
-  // Vector state must be in State::xsave. Comes back at once when `exit_request` is not 0.
-  [[nodiscard]] Outcome run(cpu::State& state, const volatile u32& exit_request);
-  void interrupt() {
-    if (running_.load(std::memory_order_relaxed)) stub_->interrupt();
+  // Vector state must be in State::xsave. `inside` is kInside while guest code may use the stub's mappings; after
+  // that is said, and before any guest code runs, `exit_request` is looked at: if it is not 0, this comes back.
+  [[nodiscard]] Outcome run(cpu::State& state, const volatile u32& exit_request, u32& inside);
+  static constexpr u32 kInside = 2;
+  // After exit_request was set: makes guest code stop that runs natively. False: none does, nor will before
+  // exit_request is looked at.
+  bool interrupt() {
+    if (!running_.load()) return false;
+    stub_->interrupt();
+    return true;
   }
 
   // User code was running, by whatever means, when the timer came.

@@ -5,107 +5,13 @@
 #include <gtest/gtest.h>
 #include <sys/mman.h>
 
-#include <cstring>
 #include <thread>
 
-#include "cpu/host_cpuid.hpp"
-#include "cpu/model.hpp"
-#include "engine/conformance/quiet_platform.hpp"
-#include "engine/interp/interp_vcpu.hpp"
-#include "engine/soft/soft.hpp"
-#include "host/guest_ram.hpp"
+#include "engine/direct/direct_machine.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::direct {
 namespace {
-
-constexpr u64 kRamBytes = 16 * kMiB;
-constexpr u64 kUser = 0x10000, kUserStack = 0x80000, kData = 0x100000, kTables = 0x1000, kPages = 0x200000;
-
-u64 xcr0() {
-  u32 low = 0, high = 0;
-  __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  return u64{high} << 32 | low;
-}
-
-// Ring 3 with everything identity-mapped for users, as Linux sets segments. Handlers halt with the vector in
-// R15.
-struct Machine {
-  host::GuestRam ram = host::GuestRam::create(kRamBytes).take();
-  u8* base = ram.data();
-  memory::AddressSpace space;
-  conformance::QuietPlatform platform;
-  std::unique_ptr<cpu::Model> model;
-  std::unique_ptr<engine::Vcpu> vcpu;
-
-  explicit Machine(engine::DirectMode direct, bool soft = true) {
-    EXPECT_TRUE(space.add_ram(GuestPhysical(0), kRamBytes, base, ram.page_flags()).ok());
-    model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::NativeCpuid(), {}).take());
-    const engine::EngineContext context{
-        .memory = space, .platform = platform, .model = *model, .direct = direct, .ram_file = ram.file()};
-    vcpu = (soft ? soft::make(context) : engine::make_interp(context)).take();
-    EXPECT_TRUE(vcpu->enter_thread().ok());
-    set_up();
-  }
-  void put64(u64 at, u64 value) { std::memcpy(base + at, &value, 8); }
-  [[nodiscard]] u64 get64(u64 at) const {
-    u64 value = 0;
-    std::memcpy(&value, base + at, 8);
-    return value;
-  }
-  u64 page_entry(u64 linear) const { return kPages + linear / kPageSize * 8; }
-
-  void set_up() {
-    put64(kTables, (kTables + 0x1000) | 7);
-    put64(kTables + 0x1000, (kTables + 0x2000) | 7);
-    for (u64 i = 0; i < kRamBytes / (2 * kMiB); i++)
-      put64(kTables + 0x2000 + 8 * i, (kPages + i * kPageSize) | 7);
-    for (u64 page = 0; page < kRamBytes; page += kPageSize) put64(page_entry(page), page | 7);
-    for (u64 n = 0; n < 256; n++) {
-      const u64 handler = 0x9000 + 16 * n;
-      put64(0x6000 + 16 * n, (handler & 0xffff) | 8 << 16 | u64{0xee00} << 32);
-      const u8 code[] = {0x41, 0xbf, static_cast<u8>(n), 0, 0, 0, 0xf4};
-      std::memcpy(base + handler, code, sizeof code);
-    }
-    put64(0x5008, 0x00af9b000000ffff);
-    put64(0x5010, 0x00cf93000000ffff);
-    put64(0x5028, 0x00cff3000000ffff);
-    put64(0x5030, 0x00affb000000ffff);
-    put64(0x7004, 0xa0000);  // TSS: RSP0
-    // SYSCALL leads to a handler, too.
-    cpu::State& s = vcpu->state();
-    cpu::reset(s, false);
-    s.cr0 = x86::Cr0::PE | x86::Cr0::PG | x86::Cr0::WP | x86::Cr0::NE | x86::Cr0::ET | x86::Cr0::MP;
-    s.cr4 = x86::Cr4::PAE | x86::Cr4::OSFXSR | x86::Cr4::OSXMMEXCPT | x86::Cr4::OSXSAVE | x86::Cr4::FSGSBASE;
-    s.xcr0 = xcr0();
-    s.efer = x86::Efer::LME | x86::Efer::LMA | x86::Efer::SCE;
-    s.star = u64{0x23} << 48 | u64{8} << 32;
-    s.lstar = 0x9000 + 16 * 0x80;
-    s.cr3 = kTables;
-    s.gdtr = {0x5000, 0x3f};
-    s.idtr = {0x6000, 0xfff};
-    s.tr = {0x38, 0x8b, 0x67, 0x7000};
-    s.segment[x86::CS] = {0x33, 0xa0fb, 0xffffffff, 0};
-    s.segment[x86::SS] = {0x2b, 0xc0f3, 0xffffffff, 0};
-    s.rflags = x86::Rflags::fixed | x86::Rflags::IF;
-    s.gpr[x86::RSP] = kUserStack;
-    s.rip = kUser;
-  }
-  void load(u64 at, const std::vector<u8>& code) { std::memcpy(base + at, code.data(), code.size()); }
-  engine::ExitReason run() {
-    vcpu->state_changed();
-    for (;;) {
-      const engine::Exit exit = vcpu->run();
-      if (exit.reason != engine::ExitReason::Kicked) return exit.reason;
-    }
-  }
-};
-
-#define GUEST_CODE(name, text)                                                                               \
-  __asm__(".pushsection .rodata\n.globl direct_" #name "\ndirect_" #name ":\n" text "\n.globl direct_" #name \
-          "_end\ndirect_" #name "_end:\n.popsection\n");                                                     \
-  extern "C" const u8 direct_##name[], direct_##name##_end[];                                                \
-  const std::vector<u8> name(direct_##name, direct_##name##_end);
 
 class DirectTest : public ::testing::Test {
  protected:
@@ -249,7 +155,7 @@ TEST_F(DirectTest, single_stepping_begins_where_it_should) {
 }
 
 // RFLAGS.ID and NT are not what a debugger can set.
-GUEST_CODE(flags, R"(
+GUEST_CODE(odd_flags, R"(
   pushf
   orl $0x204000, (%rsp)
   popf
@@ -269,7 +175,7 @@ GUEST_CODE(flags, R"(
   syscall)")
 
 TEST_F(DirectTest, flags_that_only_popf_changes) {
-  const auto m = run_both(flags);
+  const auto m = run_both(odd_flags);
   EXPECT_EQ(m->vcpu->state().gpr[x86::RBX], 0x204000U);
   EXPECT_EQ(m->vcpu->state().gpr[x86::RBP], 0U);
 }
@@ -299,13 +205,18 @@ TEST_F(DirectTest, a_kick_ends_an_endless_loop) {
 
 // --- Direct by itself ---------------------------------------------------------------------------------
 
-class Bystander final : public cpu::TranslationObserver, public CodeGuard {
+class Bystander final : public cpu::TranslationObserver, public PageClaims {
  public:
   void flush_all() override {}
   void flush_non_global() override {}
   void flush_page(GuestLinear) override {}
   void code_written(GuestPhysical, usize) override {}
-  void page_holds_code(const u8*) override {}
+  bool claim_write(u8* flags) override { return (*flags & memory::PageFlag::code) == 0; }
+  bool claim_code(GuestPhysical, const u8*, u8* flags) override {
+    const bool fresh = (*flags & memory::PageFlag::code) == 0;
+    *flags |= memory::PageFlag::code;
+    return fresh;
+  }
 };
 
 struct Alone {
@@ -314,8 +225,9 @@ struct Alone {
   Direct direct{machine.space,
                 bystander,
                 bystander,
-                {.ram_file = machine.ram.file(), .vector_components = xcr0(), .always = true}};
+                {.ram_file = machine.ram.file(), .vector_components = host_components(), .always = true}};
   volatile u32 exit_request = 0;
+  u32 inside = 0;
 
   Alone() {
     const Status started = direct.start();
@@ -323,7 +235,7 @@ struct Alone {
   }
   cpu::State& state() { return machine.vcpu->state(); }
   // Runs until something other than a trap to be interpreted, which it leaves to the caller, happens.
-  Outcome run() { return direct.run(state(), exit_request); }
+  Outcome run() { return direct.run(state(), exit_request, inside); }
   // Maps one more page at `linear`, anywhere in the address space.
   void map(u64 linear, u64 entry) {
     u64 table = kTables;

@@ -11,7 +11,6 @@ namespace nacre::direct {
 namespace {
 
 using cpu::AccessType;
-using memory::PageFlag;
 
 constexpr u64 kUserEnd = 0x7fff'ffff'f000;
 constexpr u64 kPageMask = ~u64{kPageSize - 1};
@@ -23,8 +22,8 @@ constexpr usize kMostPages = 1 << 18;  // past this everything is forgotten
 
 }  // namespace
 
-Mappings::Mappings(const memory::AddressSpace& memory, cpu::TranslationObserver& observer, CodeGuard& guard)
-    : memory_(memory), observer_(observer), guard_(guard) {
+Mappings::Mappings(const memory::AddressSpace& memory, cpu::TranslationObserver& observer, PageClaims& claims)
+    : memory_(memory), observer_(observer), claims_(claims) {
   const memory::Region* first = memory.find(GuestPhysical(0));
   if (first != nullptr && first->kind == memory::RegionKind::Ram && first->base == GuestPhysical(0))
     ram_ = first->host;
@@ -177,19 +176,22 @@ bool Mappings::may_run(u64 linear, u64 physical, bool writable, Source& source) 
   if (before != ~u64{0} && !seam_is_clean(before, physical)) return false;
   if (after != ~u64{0} && !seam_is_clean(physical, after)) return false;
   // Where else it is mapped it must not be written.
+  bool runs_elsewhere = false;
   const auto [begin, end] = physical_.equal_range(physical);
   for (auto it = begin; it != end; ++it) {
-    if (it->second != linear && (pages_[it->second].protection & PROT_WRITE) != 0) return false;
+    if (it->second == linear) continue;
+    const u32 protection = pages_[it->second].protection;
+    if ((protection & PROT_WRITE) != 0) return false;
+    runs_elsewhere |= (protection & PROT_EXEC) != 0;
+  }
+  // Before the code is read.
+  if (claims_.claim_code(GuestPhysical(physical), host, flags)) {
+    forget_code(physical);
+    // Somebody has just written it, and is about to tell us. Its copy may become another page's.
+    if (runs_elsewhere) forget_physical(physical);
   }
   const auto known = code_.find(physical);
-  const bool marked = (*flags & PageFlag::code) != 0;
-  if (!marked) {
-    // Before the code is read, as devices look after they have written (memory/address_space.hpp).
-    __atomic_fetch_or(flags, PageFlag::code, __ATOMIC_SEQ_CST);
-    guard_.page_holds_code(host);
-    forget_code(physical);
-  }
-  const i32 copy = marked && known != code_.end() ? known->second : look_at_code(physical, host, writable);
+  const i32 copy = known != code_.end() ? known->second : look_at_code(physical, host, writable);
   if (copy == kNever) return false;
   if (copy >= 0) {
     source.file = kCopyFile;
@@ -205,11 +207,8 @@ Mappings::Source Mappings::source(u64 linear, const cpu::Translation& page, Acce
   u8* flags = memory_.page_flags(GuestPhysical(physical));
   if (type == AccessType::Execute && page.executable) {
     if (may_run(linear, physical, page.writable, source)) source.protection = PROT_READ | PROT_EXEC;
-  } else if (!page.writable || (*flags & PageFlag::code) != 0) {
-    source.protection = PROT_READ;
   } else {
-    __atomic_fetch_or(flags, PageFlag::dirty, __ATOMIC_RELAXED);
-    source.protection = PROT_READ | PROT_WRITE;
+    source.protection = page.writable && claims_.claim_write(flags) ? PROT_READ | PROT_WRITE : PROT_READ;
   }
   return source;
 }

@@ -2,8 +2,9 @@
 // mapped when they are first touched, with a few neighbours, as the guest's page tables allow; what a flush
 // makes stale goes before the guest's next user instruction. A page is never writable and executable: one
 // that runs is marked PageFlag::code like one that was translated, so that every write to it is noticed. One
-// with instructions that must not run natively runs as a copy in which they trap (page_scan.hpp). Owned by
-// the vCPU's thread.
+// with instructions that must not run natively runs as a copy in which they trap (page_scan.hpp). Other vCPUs
+// hear of what is mapped writable or runs by PageClaims, and say through the engine what is to be forgotten.
+// Owned by the vCPU's thread.
 #pragma once
 
 #include <unordered_map>
@@ -14,18 +15,22 @@
 
 namespace nacre::direct {
 
-// The engine whose own fast paths must not write to a page any more, as it holds code.
-class CodeGuard {
+// The engine, which keeps writers and code of a page apart: its own and those of other vCPUs.
+class PageClaims {
  public:
-  virtual void page_holds_code(const u8* host_page) = 0;
+  // The stub is going to have the page writable, and forgets it when the engine says so. False: the page holds code.
+  virtual bool claim_write(u8* flags) = 0;
+  // The page is marked as code, and nobody writes to it past the engine from now on: its bytes may be read, and
+  // run. True: what was known of them before does not hold.
+  virtual bool claim_code(GuestPhysical page, const u8* host_page, u8* flags) = 0;
 
  protected:
-  ~CodeGuard() = default;
+  ~PageClaims() = default;
 };
 
 class Mappings {
  public:
-  Mappings(const memory::AddressSpace& memory, cpu::TranslationObserver& observer, CodeGuard& guard);
+  Mappings(const memory::AddressSpace& memory, cpu::TranslationObserver& observer, PageClaims& claims);
 
   // Where copies of pages are; nothing runs as a copy before.
   void set_copies(u8* first) { copies_ = first; }
@@ -79,7 +84,7 @@ class Mappings {
 
   const memory::AddressSpace& memory_;
   cpu::TranslationObserver& observer_;
-  CodeGuard& guard_;
+  PageClaims& claims_;
   const u8* ram_ = nullptr;  // where the file's first byte is mapped here
   u64 forbidden_start_ = 0, forbidden_bytes_ = 0;
 

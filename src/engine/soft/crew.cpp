@@ -19,8 +19,8 @@ void fence_all() {
   syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
 }
 
-bool is_inside(const Context& context) {
-  return __atomic_load_n(&context.inside, __ATOMIC_RELAXED) != 0;
+u32 inside(const Context& context) {
+  return __atomic_load_n(&context.inside, __ATOMIC_ACQUIRE);
 }
 
 }  // namespace
@@ -54,8 +54,9 @@ void Crew::leave(unsigned me) {
   members_[me].context.store(nullptr);
 }
 
-void Crew::on_thread(unsigned me, const host::KickableThread& thread) {
+void Crew::on_thread(unsigned me, const host::KickableThread& thread, direct::Direct* direct) {
   members_[me].thread = thread;
+  members_[me].direct = direct;
   members_[me].served.fetch_add(1);  // which is read before it
 }
 
@@ -69,22 +70,22 @@ bool Crew::claim_write(unsigned me, u8* flags) {
   return true;
 }
 
-bool Crew::claim_code(unsigned me, GuestPhysical address, u8* flags) {
+Crew::CodeClaim Crew::claim_code(unsigned me, GuestPhysical address, u8* flags) {
   const u8 before = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
   if (count_ == 1) {
-    if ((before & memory::PageFlag::code) != 0) return false;
+    if ((before & memory::PageFlag::code) != 0) return {};
     __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
-    return true;
+    return {.fresh = true, .own_tags = true};
   }
   Page& sets = page(flags);
-  if ((before & memory::PageFlag::code) != 0 && (sets.executors.load() & bit(me)) != 0) return false;
+  if ((before & memory::PageFlag::code) != 0 && (sets.executors.load() & bit(me)) != 0) return {};
   sets.executors.fetch_or(bit(me));
   __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
   // Who comes into the set from now on sees the flag. Those who were in it are told before anybody else could
   // clear the flag and let them in again.
   const u32 writers = sets.writers.exchange(0);
   shoot(writers & ~bit(me), address.value() | Request::drop_write_tags);
-  return (writers & bit(me)) != 0;
+  return {.fresh = true, .own_tags = (writers & bit(me)) != 0};
 }
 
 void Crew::code_written(unsigned me, GuestPhysical address, u8* flags) {
@@ -143,8 +144,14 @@ void Crew::shoot(u32 members, u64 request) {
     const auto i = static_cast<unsigned>(__builtin_ctz(left));
     const Context* context = members_[i].context.load();
     served[i] = members_[i].served.load();
-    if (context == nullptr || !is_inside(*context)) continue;
-    members_[i].thread.kick();
+    const u32 where = context == nullptr ? 0 : inside(*context);
+    if (where == 0) continue;
+    // Native code that has gone on to the translator meanwhile has looked into its mailbox on the way.
+    if (where == direct::Direct::kInside) {
+      members_[i].direct->interrupt();
+    } else {
+      members_[i].thread.kick();
+    }
     awaited |= bit(i);
   }
   for (; awaited != 0; awaited &= awaited - 1) {
@@ -159,13 +166,13 @@ void Crew::wait(Member& member, u32 served) {
   constexpr timespec kNap = {0, 1'000'000};
   for (unsigned n = 0;; ++n) {
     const Context* context = member.context.load();
-    if (context == nullptr || !is_inside(*context) || member.served.load() != served) return;
+    if (context == nullptr || inside(*context) == 0 || member.served.load() != served) return;
     if (n < kSpins) {
       __builtin_ia32_pause();
       continue;
     }
     member.awaited.fetch_add(1);
-    if (is_inside(*context))
+    if (inside(*context) != 0)
       syscall(SYS_futex, &member.served, FUTEX_WAIT_PRIVATE, served, &kNap, nullptr, 0);
     member.awaited.fetch_sub(1);
   }

@@ -4,7 +4,8 @@
 // For every page of RAM it keeps who may have a write tag for it and who may have blocks of it. What one does
 // to a page that concerns others is posted into their mailboxes; those who are in translated code at that
 // time are made to come out of it, which is waited for. Everybody answers his mailbox before he enters
-// translated code.
+// translated code. What is said of translated code, tags and blocks goes for native code (engine/direct), and
+// what its stub has mapped writable and executable.
 //
 // Threads: join() before any other; the rest the member's own. Devices that store to memory are
 // vm/dma_tracker's: every member hears of it by Vcpu::memory_changed(). General registers only.
@@ -15,6 +16,7 @@
 #include <memory>
 
 #include "engine/context.hpp"
+#include "engine/direct/direct.hpp"
 #include "engine/soft/context.hpp"
 #include "host/mapping.hpp"
 #include "host/signals.hpp"
@@ -40,13 +42,17 @@ class Crew final : public engine::Group {
 
   void join(unsigned me, Context& context);
   void leave(unsigned me);
-  // Before the first run: whom to kick.
-  void on_thread(unsigned me, const host::KickableThread& thread);
+  // Before the first run: whom to kick, and what its native code is stopped by (null: it has none).
+  void on_thread(unsigned me, const host::KickableThread& thread, direct::Direct* direct);
 
   // The member is going to have a write tag for the page, unless this says that it holds code.
   [[nodiscard]] bool claim_write(unsigned me, u8* flags);
-  // The member is going to read the page's bytes and translate them. True: it must drop its own write tags.
-  bool claim_code(unsigned me, GuestPhysical page, u8* flags);
+  // The member is going to read the page's bytes and translate them.
+  struct CodeClaim {
+    bool fresh = false;     // what it knew of them before, it must not use
+    bool own_tags = false;  // it must drop its own write tags
+  };
+  CodeClaim claim_code(unsigned me, GuestPhysical page, u8* flags);
   // Bytes of a page with code were written by the member, which drops its own blocks of it.
   void code_written(unsigned me, GuestPhysical page, u8* flags);
 
@@ -67,6 +73,7 @@ class Crew final : public engine::Group {
     std::atomic<u64> of_all_pages = 0;
     std::array<std::atomic<u64>, 16> mailbox = {};
     host::KickableThread thread;
+    direct::Direct* direct = nullptr;
   };
   // Sets of members, of one page.
   struct Page {

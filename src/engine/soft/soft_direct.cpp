@@ -6,13 +6,13 @@ namespace nacre::soft {
 void SoftVcpu::set_up_direct(const engine::EngineContext& engine) {
   if (engine.direct == engine::DirectMode::Off) return;
   cpu::TranslationObserver& observer = *this;
-  direct::CodeGuard& guard = *this;
+  direct::PageClaims& claims = *this;
   const direct::DirectOptions options = {.ram_file = engine.ram_file,
                                          .vector_components = vector_mask_,
                                          .tsc_hz = engine.tsc_hz,
                                          .native_tsc = engine.native_tsc,
                                          .always = engine.direct == engine::DirectMode::Always};
-  direct_.emplace(engine.memory, observer, guard, options);
+  direct_.emplace(engine.memory, observer, claims, options);
 }
 
 Status SoftVcpu::enter_thread() {
@@ -25,7 +25,7 @@ Status SoftVcpu::enter_thread() {
 // Runs user code in the stub process. False: the translator must do it.
 bool SoftVcpu::run_directly() {
   put_away_vector();
-  switch (direct_->run(context_->state, context_->exit_request)) {
+  switch (direct_->run(context_->state, context_->exit_request, context_->inside)) {
     case direct::Outcome::Declined:
       return false;
     case direct::Outcome::Interpret:
@@ -41,6 +41,12 @@ bool SoftVcpu::run_directly() {
       return true;
   }
   return true;
+}
+
+bool SoftVcpu::claim_code(GuestPhysical page, const u8* host_page, u8* flags) {
+  const Crew::CodeClaim claim = crew_.claim_code(me_, page, flags);
+  if (claim.own_tags) tlb_.protect_code_page(host_page);
+  return claim.fresh;
 }
 
 // A short visit to a page that cannot run natively.

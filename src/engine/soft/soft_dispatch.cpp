@@ -70,8 +70,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
 }
 
 void SoftVcpu::protect(const Tlb::CodePage& page) {
-  // One processor alone runs programs directly.
-  if (!crew_.claim_code(me_, GuestPhysical(page.physical), page.flags)) return;
+  if (!crew_.claim_code(me_, GuestPhysical(page.physical), page.flags).own_tags) return;
   if (direct_) direct_->mappings().forget_physical(page.physical);
   tlb_.protect_code_page(page.host);
 }
@@ -155,7 +154,7 @@ engine::Exit SoftVcpu::run() {
   if (!thread_known_.load(std::memory_order_relaxed)) {
     thread_.emplace(host::KickableThread::current());
     thread_known_.store(true, std::memory_order_release);
-    crew_.on_thread(me_, *thread_);
+    crew_.on_thread(me_, *thread_, direct_ ? &*direct_ : nullptr);
   }
   const host::FaultScope vector_scope(*vector_);
   const host::FaultScope own_scope(*this);

@@ -104,9 +104,11 @@ void SoftVcpu::kick() {
   // it would come back here from that handler for ever.
   if (gettid() == thread_->id()) {
     context_->exit_request = 1;
-  } else {
-    thread_->kick();
+    return;
   }
+  // Natively running guest code is stopped from here: its tracer would have to be woken first, to do the same.
+  __atomic_store_n(&context_->exit_request, 1u, __ATOMIC_SEQ_CST);
+  if (!direct_ || !direct_->interrupt()) thread_->kick();
 }
 
 }  // namespace nacre::soft

@@ -122,11 +122,18 @@ void SoftVcpu::answer(const Crew::Answer& wanted) {
   using Request = Crew::Request;
   put_away_vector();
   epoch_++;
-  if ((wanted.of_all_pages & Request::drop_blocks) != 0) forget_everything();
-  if ((wanted.of_all_pages & Request::drop_write_tags) != 0) tlb_.flush_all();
+  if ((wanted.of_all_pages & Request::drop_blocks) != 0) {
+    forget_everything();
+    if (direct_) direct_->mappings().forget_all_code();
+  }
+  if ((wanted.of_all_pages & Request::drop_write_tags) != 0) {
+    tlb_.flush_all();
+    if (direct_) direct_->mappings().forget_all();
+  }
   for (unsigned i = 0; i < wanted.count; i++) {
     const u64 request = wanted.requests[i];
     const GuestPhysical page(request & ~u64{kPageSize - 1});
+    if (direct_) direct_->mappings().forget_physical(page.value());
     if ((request & Request::drop_blocks) != 0) drop_page(page);
     if ((request & Request::drop_write_tags) != 0) {
       if (const u8* host = memory_.host(page, false)) tlb_.protect_code_page(host);

@@ -42,7 +42,7 @@ using ContextPointer = std::unique_ptr<Context, ContextDeleter>;
 class SoftVcpu final : public CountedVcpu,
                        private cpu::TranslationObserver,
                        private cpu::Platform,
-                       private direct::CodeGuard,
+                       private direct::PageClaims,
                        private interp::StepListener,
                        private host::FaultHandler {
  public:
@@ -190,8 +190,9 @@ class SoftVcpu final : public CountedVcpu,
     if (counted_ && context_->fuel != 0) context_->entered[--context_->fuel] = context_->state.rip;
   }
 
-  // direct::CodeGuard
-  void page_holds_code(const u8* host_page) override { tlb_.protect_code_page(host_page); }
+  // direct::PageClaims
+  bool claim_write(u8* flags) override { return crew_.claim_write(me_, flags); }
+  bool claim_code(GuestPhysical page, const u8* host_page, u8* flags) override;
   void set_up_direct(const engine::EngineContext& engine);
   bool run_directly();
   void interpret_page();
