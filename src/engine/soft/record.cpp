@@ -27,10 +27,10 @@ int open_file(const std::string& name) {
 }  // namespace
 
 // The files are opened now: later the vCPU's thread may open none.
-std::unique_ptr<Record> Record::create() {
+std::unique_ptr<Record> Record::create(unsigned processor) {
   const char* prefix = std::getenv("NACRE_SOFT_RECORD");
   if (prefix == nullptr) return nullptr;
-  const std::string name(prefix);
+  const std::string name = prefix + (processor == 0 ? std::string() : "." + std::to_string(processor));
   return std::unique_ptr<Record>(
       new Record(open_file(name + ".txt"), open_file(name + ".code"), open_file(name + ".blocks")));
 }

@@ -1,5 +1,5 @@
 // Record: what a developer wants to know about a run of the translator. Made only when the environment says
-// NACRE_SOFT_RECORD=PREFIX; when the vCPU ends it writes PREFIX.txt (how often each helper was called, and
+// NACRE_SOFT_RECORD=PREFIX (PREFIX.1 for processor 1, …); when the vCPU ends it writes PREFIX.txt (how often each helper was called, and
 // for which guest instructions), PREFIX.code (the code cache) and PREFIX.blocks (where each block stands in
 // it). scripts/soft-profile reads them. Owned by the vCPU's thread.
 #pragma once
@@ -38,7 +38,7 @@ enum class Help : u8 {
 class Record {
  public:
   // Null unless the environment asks for it.
-  static std::unique_ptr<Record> create();
+  static std::unique_ptr<Record> create(unsigned processor);
   Record(const Record&) = delete;
   Record& operator=(const Record&) = delete;
   ~Record();

@@ -256,7 +256,7 @@ class SoftVcpu final : public CountedVcpu,
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
-  const std::unique_ptr<Record> record_ = Record::create();
+  const std::unique_ptr<Record> record_ = Record::create(me_);
 };
 
 }  // namespace nacre::soft
