@@ -5,6 +5,7 @@
 #include "app/console.hpp"
 #include "app/disk_option.hpp"
 #include "app/exit_status.hpp"
+#include "app/guest_shares.hpp"
 #include "app/kernel_file.hpp"
 #include "app/session.hpp"
 #include "app/vsock_option.hpp"
@@ -209,9 +210,9 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
   for (const std::string& text : networks_) config.devices.networks.push_back(TRY(net::parse(text)));
-  for (const std::string& text : shares_) {
-    config.devices.shares.push_back(TRY(share::parse(text)));
-    if (!config.devices.shares.back().at.empty()) return Error{"nacre boot leaves it to the guest where a shared folder is mounted; --share takes no at= here."};
+  config.devices.shares = TRY(parse_shares(shares_));
+  for (const share::ShareConfig& share : config.devices.shares) {
+    if (!share.at.empty()) return Error{"nacre boot leaves it to the guest where a shared folder is mounted; --share takes no at= here."};
   }
   config.lock_step = lock_step;
   config.lock_step_outcome = found;

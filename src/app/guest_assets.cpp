@@ -89,6 +89,18 @@ Status add_file(guest::CpioWriter& archive, const AddedFile& added) {
       .append(" in the guest: the place is taken.");
 }
 
+Status add_shares(guest::CpioWriter& archive, const GuestShares& shares) {
+  for (const std::string& path : shares.modules) {
+    const std::string in_guest = GuestShares::kModules + path.substr(path.rfind('/') + 1);
+    if (archive.contains(in_guest)) continue;  // a network needs some of them too
+    if (auto status = add_file(archive, {path, in_guest}); !status) return status.error();
+  }
+  const bool added = archive.file(channel::kShareScript, 0644, as_bytes(shares.set_up)) &&
+                     (shares.directory.empty() || archive.file(channel::kDirectoryFile, 0644, as_bytes(zero_ended({shares.directory}))));
+  if (added) return {};
+  return Error{"--add may not replace what nacre run itself puts into the guest."};
+}
+
 }  // namespace
 
 Result<std::string> cached_file(const char* name) {
@@ -117,6 +129,9 @@ Result<std::vector<std::byte>> build_initramfs(const GuestContent& content) {
   guest::CpioWriter archive;
   for (const AddedFile& added : content.files) {
     if (auto status = add_file(archive, added); !status) return status.error();
+  }
+  if (content.shares) {
+    if (auto status = add_shares(archive, *content.shares); !status) return status.error();
   }
   if (!content.command.empty()) {
     const std::span<const std::byte> agent(nacre_agent_image, nacre_agent_image_end);

@@ -2,9 +2,11 @@
 // memory.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "app/guest_shares.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
 
@@ -23,6 +25,7 @@ struct GuestContent {
   std::vector<std::string> command;      // empty: a shell on the console
   std::vector<std::string> environment;  // NAME=VALUE
   std::vector<AddedFile> files;
+  std::optional<GuestShares> shares;
 };
 
 Result<std::vector<std::byte>> build_initramfs(const GuestContent& content);

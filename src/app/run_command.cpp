@@ -35,6 +35,7 @@ Examples:
   nacre run
   nacre run -- sh -c 'dmesg | head'
   sort < words | nacre run -- uniq -c > counts
+  nacre run --share . -- sh -c 'grep -rl TODO . | wc -l'
   nacre run --add ./program:/bin/program --memory 2G -- program --option
 )";
 
@@ -109,6 +110,14 @@ RunCommand::RunCommand(CLI::App& app)
       ->expected(1)
       ->allow_extra_args(false)  // or the "--" that follows would count as its own end
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--share", shares_,
+                   "Share this folder with the guest, where it is at the same place, unless at= says another; may be given again. "
+                   "The command starts where you are, if that is shared")
+      ->type_name("FOLDER[,readonly][,at=/PLACE]")
+      ->expected(1)
+      ->allow_extra_args(false)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   command_->add_flag("-n,--no-input", no_input_, "Give the command an empty standard input");
   machine_.add_to(*command_);
 }
@@ -128,6 +137,8 @@ Result<GuestContent> RunCommand::content() const {
   for (const char* name : {"TERM", "LANG", "TZ"}) {
     if (const char* value = getenv(name)) content.environment.push_back(std::string(name) + "=" + value);
   }
+  const auto shares = TRY(parse_shares(shares_));
+  if (!shares.empty()) content.shares = TRY(guest_shares(shares, !kernel_.empty()));
   for (const std::string& text : added_) content.files.push_back(TRY(parse_added_file(text)));
   return content;
 }
@@ -171,6 +182,7 @@ Status RunCommand::load(vm::Vm& vm, const vm::Config& config) {
 Result<int> RunCommand::try_run(const host::ClockPair& early) {
   const auto signals = TRY(SignalEvents::create());
   vm::Config config = TRY(machine_.config(early));
+  config.devices.shares = TRY(parse_shares(shares_));
   config.serial_ports = words_.empty() ? 1 : 2;
   auto vm = TRY(vm::Vm::create(config));
   if (auto status = load(*vm, config); !status) return status.error();

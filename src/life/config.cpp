@@ -161,6 +161,7 @@ Result<MachineConfig> parse_config(std::string_view text, const std::string& nam
   TRY(machine.take("cpu", config.cpu, kText));
   TRY(machine.take("direct", config.direct, kText));
   TRY(machine.take_list("networks", config.networks, "a list of texts, as [\"user\"]"));
+  TRY(machine.take_list("shares", config.shares, "a list of texts, as [\"/home/me/src,readonly\"]"));
   TRY(machine.take("vsock", config.vsock, "true or false"));
   TRY(machine.finish());
 
@@ -208,6 +209,11 @@ std::string write_config(const MachineConfig& config) {
   text += "networks = [";
   for (usize i = 0; i < config.networks.size(); ++i) text += (i == 0 ? "" : ", ") + quoted(config.networks[i]);
   text += "]\n";
+  if (!config.shares.empty()) {
+    text += "shares = [";
+    for (usize i = 0; i < config.shares.size(); ++i) text += (i == 0 ? "" : ", ") + quoted(config.shares[i]);
+    text += "]\n";
+  }
   if (!config.vsock) text += "vsock = false\n";
   text += "\n[boot]\nkernel = " + quoted(config.kernel) + "\n";
   if (!config.initrd.empty()) text += "initrd = " + quoted(config.initrd) + "\n";

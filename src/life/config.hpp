@@ -26,6 +26,7 @@ struct MachineConfig {
   std::string engine = "auto", cpu = "host", direct;  // direct: empty, as nacre has it
 
   std::vector<std::string> networks;  // each as --net has it: docs/network.md
+  std::vector<std::string> shares;    // each as --share has it: docs/share.md
   bool vsock = true;  // vsock.sock in the folder
 
   std::string kernel;   // paths like those of disks

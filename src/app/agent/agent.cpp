@@ -98,6 +98,37 @@ void say(const char* text) {
   write_whole(2, text, length_of(text));
 }
 
+// Runs a script that nacre has put here, where there is one. What it says goes to the console.
+bool set_up(const char* script, const char* what) {
+  const long file = open(script, O_RDONLY);
+  if (file < 0) return true;
+  close(static_cast<int>(file));
+  const long child = fork();
+  if (child == 0) {
+    char shell[] = "/bin/sh", path[] = "PATH=/usr/sbin:/usr/bin:/sbin:/bin";
+    char name[64];
+    memcpy(name, script, length_of(script) + 1);
+    char* const words[] = {shell, name, nullptr};
+    char* const variables[] = {path, nullptr};
+    execve(shell, words, variables);
+    exit(127);
+  }
+  int status = -1;
+  while (child > 0 && wait4(static_cast<int>(child), &status, 0) == -EINTR) {
+  }
+  if (status == 0) return true;
+  say("nacre: the guest's ");
+  say(what);
+  say(" could not be set up.\n");
+  return false;
+}
+
+// To where the user is, if that is shared.
+void go_to_directory() {
+  char* words[kMostWords + 1];
+  if (read_words(channel::kDirectoryFile, command_text, words) != 0) chdir(words[0]);
+}
+
 void set_broken_pipe_action(bool ignore) {
   const struct {
     std::uintptr_t handler;  // SIG_DFL 0, SIG_IGN 1
@@ -313,7 +344,9 @@ Agent agent;
 extern "C" [[noreturn]] void agent_main() {
   prepare_system();
   read_words(channel::kEnvironmentFile, environment_text, environment);
-  if (read_words(channel::kCommandFile, command_text, command) != 0) {
+  const bool ready = set_up(channel::kShareScript, "shared folders");
+  go_to_directory();
+  if (ready && read_words(channel::kCommandFile, command_text, command) != 0) {
     if (const long port = open(channel::kGuestPort, O_RDWR | O_NOCTTY | O_CLOEXEC); port >= 0) {
       set_broken_pipe_action(true);
       agent.run(static_cast<int>(port));

@@ -17,7 +17,8 @@ namespace {
 constexpr std::size_t kMostText = 16 * 1024;
 constexpr long kWaitMilliseconds = 10'000, kStep = 2;
 
-char command_line[kMostText], order[kMostText];
+constexpr std::size_t kMostPath = 512;
+char command_line[kMostText], order[kMostText], units[kMostText];
 
 std::size_t length_of(const char* text) {
   std::size_t length = 0;
@@ -129,6 +130,28 @@ void place_agent() {
   symlink("../nacre-agent.service", "/root/run/systemd/system/multi-user.target.wants/nacre-agent.service");
 }
 
+// The same for folders of the host that are to be mounted.
+void place_mounts() {
+  read_text("/units/list", units);
+  for_each_part(units, "\n", [](char* name) {
+    const auto join = [name](char (&whole)[kMostPath], const char* folder) {
+      std::size_t at = 0;
+      while (*folder != 0 && at < kMostPath - 1) whole[at++] = *folder++;
+      for (const char* rest = name; *rest != 0 && at < kMostPath - 1;) whole[at++] = *rest++;
+      whole[at] = 0;
+    };
+    char from[kMostPath], to[kMostPath], link[kMostPath], wanted[kMostPath];
+    join(from, "/units/");
+    join(to, "/root/run/systemd/system/");
+    join(link, "/root/run/systemd/system/multi-user.target.wants/");
+    join(wanted, "../");
+    copy(from, to, 0644);
+    symlink(wanted, link);
+  });
+  unlink("/units/list");
+  rmdir("/units");
+}
+
 struct Wishes {
   const char* root = "/dev/vda";
   const char* type = "ext4";
@@ -168,6 +191,7 @@ extern "C" [[noreturn]] void start_init(char** environment) {
   }
   if (result < 0) give_up("cannot mount", wishes.root, result);
   place_agent();
+  place_mounts();
   mount_with("/dev", "/root/dev", nullptr, MS_MOVE);
   mount_with("/proc", "/root/proc", nullptr, MS_MOVE);
   chdir("/root");

@@ -30,6 +30,8 @@ constexpr unsigned kWindow = 16384;
 // In the guest's first root file system: the command's words, and its environment, each ended by a zero byte.
 constexpr const char* kCommandFile = "/etc/nacre/command";
 constexpr const char* kEnvironmentFile = "/etc/nacre/environment";
+constexpr const char* kShareScript = "/etc/nacre/shares";
+constexpr const char* kDirectoryFile = "/etc/nacre/directory";  // where the command starts, if there is one
 constexpr const char* kAgentPath = "/bin/nacre-agent";
 constexpr const char* kGuestPort = "/dev/ttyS1";
 

@@ -10,6 +10,7 @@
 #include <filesystem>
 
 #include "app/exit_status.hpp"
+#include "app/guest_shares.hpp"
 #include "app/life/machine_process.hpp"
 #include "host/error.hpp"
 #include "host/guest_ram.hpp"
@@ -30,6 +31,7 @@ Examples:
   nacre create web
   nacre create build --cpus 2 --memory 2G --disk 20G
   nacre create site --net user,publish=8080:80
+  nacre create dev --share ~/src
   nacre create toy --from ./folder         a vmlinuz, and if you like initrd, disk.qcow2, image.toml
 )";
 
@@ -88,6 +90,11 @@ CreateCommand::CreateCommand(CLI::App& app)
       ->type_name("KIND")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--share", shares_, "Share this folder with it, at the same place there unless at= says another; may be given again")
+      ->type_name("FOLDER[,readonly][,at=/PLACE]")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
 }
 
 int CreateCommand::run() {
@@ -111,6 +118,16 @@ Status CreateCommand::create() {
   wanted.cpus = cpus_;
   if (networks_ == std::vector<std::string>{"none"}) networks_.clear();
   wanted.networks = networks_;
+  for (std::string& text : shares_) {
+    const share::ShareConfig share = TRY(share::parse(text));
+    std::error_code failed;
+    const std::string path = std::filesystem::canonical(share.path, failed).string();
+    if (failed) return host::error_with_number(failed.value(), "Cannot share", share.path.c_str());
+    text = path + text.substr(share.path.size());  // whoever starts it, from wherever
+  }
+  wanted.shares = shares_;
+  const auto shares = TRY(parse_shares(shares_));
+  TRY(mount_units(shares));
   TRY(machine_config(folder, wanted, host::ClockPair::read()));
   if (!disk_.empty()) TRY(host::parse_size(disk_.c_str()));
 
@@ -126,6 +143,7 @@ Status CreateCommand::fill(const std::string& folder, const Image& image) const 
   config.cpus = cpus_;
   config.memory = memory_;
   config.networks = networks_;
+  config.shares = shares_;
   config.kernel = image.kernel;
   config.initrd = image.initrd;
   config.modules = image.modules;

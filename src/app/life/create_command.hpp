@@ -22,6 +22,7 @@ class CreateCommand {
 
   CLI::App* command_;
   std::vector<std::string> networks_ = {"user"};
+  std::vector<std::string> shares_;
   std::string name_, from_ = "debian:12", disk_, memory_ = "1G";
   unsigned cpus_ = 1;
 };

@@ -29,7 +29,7 @@ KillMode=process
 
 }  // namespace
 
-Result<std::vector<std::byte>> disk_initrd(const std::string& folder) {
+Result<std::vector<std::byte>> disk_initrd(const std::string& folder, const std::vector<MountUnit>& mounts) {
   const std::string order = TRY(life::read_file(folder + "/order"));
   guest::CpioWriter archive;
   // Before devtmpfs is mounted, process 1 has its messages from here.
@@ -38,6 +38,12 @@ Result<std::vector<std::byte>> disk_initrd(const std::string& folder) {
                   archive.file("nacre-agent.service", 0644, std::as_bytes(std::span(kAgentUnit))) &&
                   archive.character_device("dev/console", 0600, {5, 1}) &&
                   archive.file("modules/order", 0644, std::as_bytes(std::span(order.data(), order.size())));
+  std::string names;
+  for (const MountUnit& unit : mounts) {
+    names += unit.name + "\n";
+    complete = complete && archive.file("units/" + unit.name, 0644, std::as_bytes(std::span(unit.text)));
+  }
+  if (!names.empty()) complete = complete && archive.file("units/list", 0644, std::as_bytes(std::span(names)));
   std::istringstream lines(order);
   for (std::string name; std::getline(lines, name);) {
     if (name.empty()) continue;

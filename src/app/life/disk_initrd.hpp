@@ -5,11 +5,13 @@
 #include <string>
 #include <vector>
 
+#include "app/guest_shares.hpp"
 #include "base/result.hpp"
 
 namespace nacre::app {
 
+// `mounts`: units for the guest's systemd.
 // `folder` has the modules, and a file `order` with one's name per line, in which to load them.
-Result<std::vector<std::byte>> disk_initrd(const std::string& folder);
+Result<std::vector<std::byte>> disk_initrd(const std::string& folder, const std::vector<MountUnit>& mounts);
 
 }  // namespace nacre::app

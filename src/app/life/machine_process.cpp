@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <csignal>
 
+#include "app/guest_shares.hpp"
 #include "app/kernel_file.hpp"
 #include "app/life/disk_initrd.hpp"
 #include "app/output_stream.hpp"
@@ -86,7 +87,8 @@ Status load(vm::Vm& vm, const vm::Config& config, const MachineJob& job) {
                                        config.memory_bytes, "the guest's memory"));
     request.initrd = initrd.bytes();
   } else if (!wanted.modules.empty()) {
-    made = TRY(disk_initrd(job.folder.file(wanted.modules)));
+    const auto mounts = TRY(mount_units(config.devices.shares));
+    made = TRY(disk_initrd(job.folder.file(wanted.modules), mounts));
     request.initrd = {reinterpret_cast<const u8*>(made.data()), made.size()};
   }
   request.command_line = wanted.append;
@@ -136,6 +138,7 @@ Result<vm::Config> machine_config(const life::Folder& folder, const life::Machin
   options.processors = wanted.cpus;
   if (!wanted.direct.empty()) options.direct = wanted.direct;
   vm::Config config = TRY(options.config(early));
+  config.devices.shares = TRY(parse_shares(wanted.shares));
   for (const std::string& network : wanted.networks) config.devices.networks.push_back(TRY(net::parse(network)));
   // From the folder, which is where the machine's process is: a path of any length has room there.
   if (wanted.vsock) config.devices.vsock = vm::VsockConfig{life::Folder::kVsock};
