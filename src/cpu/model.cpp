@@ -93,7 +93,6 @@ bool Model::choose_features(const HostCpuid& host, Error& error) {
     const unsigned word = static_cast<unsigned>(row.word);
     if (row.level > options_.level && row.level != Level::Host) continue;
     if (row.level == Level::Host && options_.level != Level::Host) continue;
-    if (same_text(row.name, "pcid") && !options_.pcid) continue;
     if (same_text(row.name, "hypervisor") && !options_.paravirtual) continue;
     const bool offered = row.source == FeatureRow::Source::Ours || (host_words[word] >> row.bit & 1) != 0;
     if (!offered || (row.components & ~usable) != 0) {
@@ -135,9 +134,8 @@ bool Model::claims(CpuidWord word, unsigned bit) const {
 
 u64 Model::cr4_mask() const {
   u64 mask = Cr4::TSD | Cr4::DE | Cr4::PSE | Cr4::PAE | Cr4::PGE | Cr4::PCE | Cr4::OSFXSR | Cr4::OSXMMEXCPT |
-             Cr4::UMIP | Cr4::FSGSBASE | Cr4::SMEP | Cr4::SMAP;
+             Cr4::UMIP | Cr4::PCIDE | Cr4::FSGSBASE | Cr4::SMEP | Cr4::SMAP;
   if (has(Feature::Xsave)) mask |= Cr4::OSXSAVE;
-  if (options_.pcid) mask |= Cr4::PCIDE;
   return mask;
 }
 

@@ -7,9 +7,7 @@
 // guest can move between hosts of one vendor; `host` claims everything that the decoder knows and this host
 // has.
 //
-// Left out on every model: PCID (an engine whose TLB is not tagged by it would only pay for the bookkeeping,
-// and a guest with PCID skips the flushes that tell such an engine what is stale; opt in by Options::pcid),
-// MONITOR, VMX and SVM, protection keys, RTM and HLE, SGX, AMX, LA57, XSAVES, CET, performance counters, MCE.
+// Left out on every model: MONITOR, VMX and SVM, protection keys, RTM and HLE, SGX, AMX, LA57, XSAVES, CET, performance counters, MCE.
 //
 // One object per vCPU, immutable after creation; any thread. Freestanding.
 #pragma once
@@ -51,7 +49,6 @@ class Model {
     u32 kvm_features = KvmFeature::NOP_IO_DELAY | KvmFeature::CLOCKSOURCE2 | KvmFeature::PV_EOI |
                        KvmFeature::PV_UNHALT | KvmFeature::PV_SEND_IPI | KvmFeature::CLOCKSOURCE_STABLE;
     bool paravirtual = true;  // show the KVM leaves at all
-    bool pcid = false;
   };
 
   // "x86-64-v2", "x86-64-v3", "x86-64-v4", "host", and "default", which is host. False: no such model.

@@ -42,7 +42,7 @@ const FeatureRow feature_rows[] = {
     {"ssse3", W::L1Ecx, 9, V2, kHost, 0, F::Ssse3},
     {"fma", W::L1Ecx, 12, V3, kHost, kY, F::Fma},
     {"cx16", W::L1Ecx, 13, V2, kHost, 0, F::Cx16},
-    {"pcid", W::L1Ecx, 17, V2, kOurs},  // only with Options::pcid
+    {"pcid", W::L1Ecx, 17, V2, kOurs},
     {"sse4_1", W::L1Ecx, 19, V2, kHost, 0, F::Sse4_1},
     {"sse4_2", W::L1Ecx, 20, V2, kHost, 0, F::Sse4_2},
     {"x2apic", W::L1Ecx, 21, V2, kOurs},

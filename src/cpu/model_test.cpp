@@ -129,7 +129,6 @@ TEST(Model, WhatNoEngineRunsIsNeverClaimed) {
   const CpuidLeaf one = model.cpuid(1, 0, state);
   EXPECT_FALSE(bit(one.ecx, 3));   // MONITOR
   EXPECT_FALSE(bit(one.ecx, 5));   // VMX
-  EXPECT_FALSE(bit(one.ecx, 17));  // PCID
   EXPECT_FALSE(bit(one.edx, 7));   // MCE
   const CpuidLeaf seven = model.cpuid(7, 0, state);
   EXPECT_FALSE(bit(seven.ebx, 4));                              // HLE

@@ -63,6 +63,15 @@ class TranslationObserver {
  public:
   virtual void flush_all() = 0;                      // CR0.PG/WP, CR4, EFER changes: global ones too
   virtual void flush_non_global() = 0;               // MOV CR3
+  // MOV CR3 with CR4.PCIDE: another PCID is current. `keep`: what is still cached of `to` may be used again; what is of
+  // `from` may be until somebody forgets it. An observer that does not tell PCIDs apart drops what is not global.
+  virtual void switch_space(u16 from, u16 to, bool keep) {
+    static_cast<void>(from), static_cast<void>(to), static_cast<void>(keep);
+    flush_non_global();
+  }
+  // INVPCID: nothing that is cached of a PCID, or of any, that is not current may be used any more.
+  virtual void forget_space(u16 pcid) { static_cast<void>(pcid); }
+  virtual void forget_other_spaces() {}
   virtual void flush_page(GuestLinear address) = 0;  // INVLPG: also global
   // RAM that holds translated code was written: [address, address + bytes), within one page.
   virtual void code_written(GuestPhysical address, usize bytes) = 0;

@@ -40,6 +40,8 @@ class Vcpu {
   // take effect on the next run(); call state_changed() after making any.
   virtual cpu::State& state() = 0;
   virtual void state_changed() = 0;
+  // The same where nothing but State::activity or nmi_pending has changed: no translation is stale.
+  virtual void activity_changed() { state_changed(); }
   // RAM in [address, address + bytes) was stored to by somebody who is no processor: what was translated
   // from it is dropped. From 0 on ~0 bytes: all of memory. Only from the owning thread, while run() is not
   // executing.

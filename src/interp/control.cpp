@@ -147,7 +147,7 @@ bool invlpg(Core& core, const Instruction& i) {
   return true;
 }
 
-// SDM vol. 2, INVPCID. Translations here carry no PCID, so more than asked for is dropped.
+// SDM vol. 2, INVPCID. The interpreter's own translations carry no PCID; the observer's may.
 bool invpcid(Core& core, const Instruction& i) {
   const u64 address = core.effective_address(i);
   u64 pcid = 0, linear = 0;
@@ -161,13 +161,21 @@ bool invpcid(Core& core, const Instruction& i) {
   if (type == 0 && !is_canonical(linear)) return core.general_protection();
   switch (type) {
     case 0:
-      core.flush_page(linear);
+    case 1:
+      if (pcid != (pcid_off ? 0 : core.state->cr3 & x86::Cr3::pcid_mask)) {
+        if (core.observer != nullptr) core.observer->forget_space(static_cast<u16>(pcid));
+      } else if (type == 0) {
+        core.flush_page(linear);
+      } else {
+        core.flush_non_global();
+      }
       break;
     case 2:
       core.flush_all();
       break;
     default:
       core.flush_non_global();
+      if (core.observer != nullptr) core.observer->forget_other_spaces();
       break;
   }
   return true;

@@ -67,15 +67,23 @@ bool set_cr0(Core& core, u64 value) {
 
 bool set_cr3(Core& core, u64 value) {
   State& s = *core.state;
+  const bool tagged = (s.cr4 & Cr4::PCIDE) != 0;
+  const bool keep = tagged && (value & x86::Cr3::no_flush) != 0;
   if (s.long_mode_active()) {
-    if ((s.cr4 & Cr4::PCIDE) != 0) value &= ~(u64{1} << 63);  // "no flush": a flush is always allowed
+    if (tagged) value &= ~x86::Cr3::no_flush;
     if ((value & ~kPhysicalMask) != 0) return core.general_protection();
   } else {
     value &= 0xffffffff;
     if (uses_pae_pdptes(s.cr0, s.cr4, s.efer) && !load_pdptes(core, value)) return false;
   }
+  const u64 before = s.cr3;
   s.cr3 = value;
-  core.flush_non_global();
+  if (tagged) {
+    constexpr u64 kPcid = x86::Cr3::pcid_mask;
+    core.switch_space(static_cast<u16>(before & kPcid), static_cast<u16>(value & kPcid), keep);
+  } else {
+    core.flush_non_global();
+  }
   return true;
 }
 

@@ -110,6 +110,7 @@ struct Core {
   void mark_written(const TlbEntry& entry, u64 offset, usize bytes);
   void flush_all();
   void flush_non_global();
+  void switch_space(u16 from, u16 to, bool keep);
   void flush_page(u64 linear);
 
   // --- Segmented memory: limit, type and canonical checks. SDM vol. 3, 5.3 and 5.5.

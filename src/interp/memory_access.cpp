@@ -192,6 +192,11 @@ void Core::flush_non_global() {
   if (observer != nullptr) observer->flush_non_global();
 }
 
+void Core::switch_space(u16 from, u16 to, bool keep) {
+  tlb.flush_non_global();  // carries no PCID: more may always be dropped
+  if (observer != nullptr) observer->switch_space(from, to, keep);
+}
+
 void Core::flush_page(u64 linear) {
   tlb.flush_page(linear);
   if (observer != nullptr) observer->flush_page(GuestLinear(linear));

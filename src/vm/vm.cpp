@@ -264,7 +264,7 @@ void Vm::apply_signals(Processor& processor) {
   }
   if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
     processor.vcpu->state().nmi_pending = true;
-    processor.vcpu->state_changed();
+    processor.vcpu->activity_changed();
   }
   if (link.start_up.load(std::memory_order_relaxed) >= 0) {
     const int page = link.start_up.exchange(-1);
@@ -285,7 +285,7 @@ void Vm::sleep(Processor& processor) {
   if (link.unhalted.load(std::memory_order_relaxed) && state.activity == cpu::Activity::Halted) {
     link.unhalted.store(false);
     state.activity = cpu::Activity::Running;
-    return processor.vcpu->state_changed();
+    return processor.vcpu->activity_changed();
   }
   const bool deaf = state.activity == cpu::Activity::WaitForSipi ||
                     ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending);

@@ -31,6 +31,11 @@ struct Cr4 {
                        PCIDE = 1 << 17, OSXSAVE = 1 << 18, SMEP = 1 << 20, SMAP = 1 << 21, PKE = 1 << 22;
 };
 
+// With CR4.PCIDE. SDM vol. 3, 4.10.1.
+struct Cr3 {
+  static constexpr u64 pcid_mask = 0xfff, no_flush = u64{1} << 63;
+};
+
 struct Efer {
   static constexpr u64 SCE = 1, LME = 1 << 8, LMA = 1 << 10, NXE = 1 << 11, SVME = 1 << 12, FFXSR = 1 << 14;
 };

@@ -34,6 +34,7 @@ class InterpVcpu final : public Vcpu, private interp::StepListener {
   void kick() override { kicked_.store(true, std::memory_order_release); }
   cpu::State& state() override { return state_; }
   void state_changed() override { interpreter_.flush(); }
+  void activity_changed() override {}
   void memory_changed(GuestPhysical, u64) override {}  // every instruction is read anew
 
  private:

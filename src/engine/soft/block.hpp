@@ -68,22 +68,24 @@ struct BlockExit {
   u8 listed = 0;  // bit 0, 1: it is in that list of live cells
 };
 
-struct Block {
+// One line of the host's cache: finding a block should not cost two.
+struct alignas(64) Block {
   u64 linear = 0;
   u64 physical = 0;
   u32 mode = 0;
-  u32 code = 0;  // offset in the cache
-  u32 hot_bytes = 0;
-  u32 total_bytes = 0;
+  BlockIndex hash_next = kNone;
+  u32 code = 0;               // offset in the cache
   u32 indirect_entry = 0;     // offset of the code that checks R14 first; 0: none yet
   u32 first_instruction = 0;  // in the InstructionInfo arena
+  u16 hot_bytes = 0;
+  u16 total_bytes = 0;
   u16 instructions = 0;
   u16 guest_bytes = 0;
-  BlockIndex hash_next = kNone;
   BlockIndex page_next = kNone;
   ExitIndex incoming = kNone;
   u8 denied = 0;  // how often a group's page was not all that the group wanted
   bool valid = false;
 };
+static_assert(sizeof(Block) == 64);
 
 }  // namespace nacre::soft

@@ -9,10 +9,10 @@ namespace {
 constexpr usize kLargestBlock = 48 * 1024;
 }
 
-BlockStore::BlockStore(CodeCache& code, usize reserved_code_bytes)
-    : code_(code), reserved_(reserved_code_bytes), used_(reserved_code_bytes), buckets_(kBuckets, kNone) {
+BlockStore::BlockStore(CodeCache& code, CodeCache::Part part)
+    : code_(code), part_(part), used_(part.first), cells_used_(part.first_cell), buckets_(kBuckets, kNone) {
   // Never grow afterwards: growing would use vector registers, which may hold the guest's values.
-  for (auto& list : live_cells_) list.reserve(CodeCache::kCells);
+  for (auto& list : live_cells_) list.reserve(part.end_cell - part.first_cell);
 }
 
 Block* BlockStore::find(u64 linear, u64 physical, u32 mode) {
@@ -42,7 +42,7 @@ const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) 
 }
 
 Block* BlockStore::add(Translator& translator, const TranslationInput& input, u64 physical) {
-  if (used_ + kLargestBlock > CodeCache::kCodeBytes || cells_used_ + 64 > CodeCache::kCells) return nullptr;
+  if (used_ + kLargestBlock > part_.end || cells_used_ + 64 > part_.end_cell) return nullptr;
   constexpr usize kEntryRoom = 32;
   used_ = (used_ + (input.mismatch != 0 ? kEntryRoom : 0) + 15) & ~usize{15};
   Emitter emitter(code_.writable(used_), code_.executable(used_), kLargestBlock);
@@ -60,8 +60,8 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   b.physical = physical;
   b.mode = input.mode;
   b.code = static_cast<u32>(used_);
-  b.hot_bytes = static_cast<u32>(translator.hot_bytes());
-  b.total_bytes = static_cast<u32>(emitter.size());
+  b.hot_bytes = static_cast<u16>(translator.hot_bytes());
+  b.total_bytes = static_cast<u16>(emitter.size());
   b.first_instruction = static_cast<u32>(infos_.size());
   b.instructions = static_cast<u16>(translator.instructions().size());
   b.guest_bytes = static_cast<u16>(translator.guest_bytes());
@@ -125,7 +125,7 @@ void BlockStore::put_entry_before(Block& b, u64 mismatch) {
 u64 BlockStore::indirect_entry(Block& b, u64 mismatch) {
   if (b.indirect_entry == 0) {
     constexpr usize kRoom = 96;
-    if (used_ + kRoom > CodeCache::kCodeBytes) return 0;
+    if (used_ + kRoom > part_.end) return 0;
     Emitter emitter(code_.writable(used_), code_.executable(used_), kRoom);
     Translator::verify_target(emitter, b.linear, mismatch);
     emitter.jmp_to(code_address(b));
@@ -171,6 +171,7 @@ void BlockStore::link(ExitIndex number, Block& to, bool global) {
   if (e.is_cell && (e.listed & listed) == 0) {
     e.listed = static_cast<u8>(e.listed | listed);
     live_cells_[global ? 1 : 0].push_back(number);
+    live_pages_[global ? 1 : 0].add(e.target);
   }
 }
 
@@ -181,11 +182,30 @@ void BlockStore::suspend_links(bool global_too) {
       exits_[number].listed = static_cast<u8>(exits_[number].listed & ~(1u << kind));
     }
     live_cells_[kind].clear();
+    live_pages_[kind].clear();
+  }
+}
+
+void BlockStore::suspend_links_into(Space& space) {
+  for (const ExitIndex number : live_cells_[0]) {
+    if (space.links.size() == Space::kMostLinks) break;
+    // Dropped blocks have unlinked what led to them.
+    if (exits_[number].to != kNone) space.links.push_back({number, exits_[number].to});
+  }
+  space.links_age = cleared_;
+  suspend_links(false);
+}
+
+void BlockStore::take_back_links(const Space& space) {
+  if (space.links_age != cleared_) return;
+  for (const Space::Link& saved : space.links) {
+    if (blocks_[saved.to].valid) link(saved.exit, blocks_[saved.to], false);
   }
 }
 
 void BlockStore::suspend_links_to(u64 address, u64 bytes) {
   for (unsigned kind = 0; kind < 2; kind++) {
+    if (bytes == kPageSize && !live_pages_[kind].may_hold(address)) continue;
     auto& list = live_cells_[kind];
     usize kept = 0;
     for (const ExitIndex number : list) {
@@ -220,19 +240,9 @@ void BlockStore::ungroup(BlockIndex i) {
   drop(i);
 }
 
-bool BlockStore::invalidate_page(u64 physical_page) {
-  const auto page = pages_.find(physical_page);
-  if (page == pages_.end()) return false;
-  for (BlockIndex i = page->second; i != kNone; i = blocks_[i].page_next) {
-    if (blocks_[i].valid) drop(i);
-  }
-  pages_.erase(page);
-  return true;
-}
-
 void BlockStore::clear() {
-  used_ = reserved_;
-  cells_used_ = 0;
+  used_ = part_.first;
+  cells_used_ = part_.first_cell;
   std::fill(buckets_.begin(), buckets_.end(), kNone);
   blocks_.clear();
   exits_.clear();
@@ -241,6 +251,7 @@ void BlockStore::clear() {
   ungrouped_.clear();
   spanning_.clear();
   for (auto& list : live_cells_) list.clear();
+  for (PageFilter& pages : live_pages_) pages.clear();
   cleared_++;
 }
 

@@ -1,6 +1,7 @@
 // BlockStore: every translated block, found by where it is and what mode it was made for, and the links
-// between blocks. Invalidation works by physical page. When the code cache is full everything is thrown
-// away at once: at 24 MiB that is rare, and nothing is then stale. Owned by the vCPU's thread.
+// between blocks. Invalidation works by physical page. When its part of the code cache is full
+// everything is thrown away at once, and nothing is then stale. There is one store for the kernel's blocks and one for those of
+// user programs; no link leads from one to the other. Owned by the vCPU's thread.
 #pragma once
 
 #include <array>
@@ -10,13 +11,14 @@
 
 #include "engine/soft/block.hpp"
 #include "engine/soft/code_cache.hpp"
+#include "engine/soft/spaces.hpp"
 #include "engine/soft/translator.hpp"
 
 namespace nacre::soft {
 
 class BlockStore {
  public:
-  BlockStore(CodeCache& code, usize reserved_code_bytes);
+  BlockStore(CodeCache& code, CodeCache::Part part);
 
   [[nodiscard]] Block* find(u64 linear, u64 physical, u32 mode);
   [[nodiscard]] Block& block(BlockIndex i) { return blocks_[i]; }
@@ -45,10 +47,24 @@ class BlockStore {
   void link(ExitIndex exit, Block& to, bool global);
   // Cross-page links lead back to the dispatcher: all, those to non-global pages, or those into one naturally aligned range.
   void suspend_links(bool global_too);
+  // Those to non-global pages, to lead there again when the space is back.
+  void suspend_links_into(Space& space);
+  void take_back_links(const Space& space);
   void suspend_links_to(u64 address, u64 bytes);
 
-  // Drops every block made from this page of guest RAM. True when there was one.
-  bool invalidate_page(u64 physical_page);
+  // Drops every block made from this page of guest RAM; of each `dropped` is told before. True when there was one.
+  template <typename Dropped>
+  bool invalidate_page(u64 physical_page, Dropped dropped) {
+    const auto page = pages_.find(physical_page);
+    if (page == pages_.end()) return false;
+    for (BlockIndex i = page->second; i != kNone; i = blocks_[i].page_next) {
+      if (!blocks_[i].valid) continue;
+      dropped(static_cast<const Block&>(blocks_[i]));
+      drop(i);
+    }
+    pages_.erase(page);
+    return true;
+  }
   // Drops one block; the next one made at its address has no shared checks.
   void ungroup(BlockIndex i);
   void clear();
@@ -56,12 +72,13 @@ class BlockStore {
   [[nodiscard]] u64 code_address(const Block& block) const { return code_.executable(block.code); }
   [[nodiscard]] usize live_cells() const { return live_cells_[0].size() + live_cells_[1].size(); }
   [[nodiscard]] usize block_count() const { return blocks_.size(); }
-  [[nodiscard]] usize code_bytes() const { return used_; }
+  [[nodiscard]] usize code_first() const { return part_.first; }
+  [[nodiscard]] usize code_end() const { return used_; }
   [[nodiscard]] u64 translated() const { return translated_; }
   [[nodiscard]] u64 cleared() const { return cleared_; }
 
  private:
-  static constexpr usize kBuckets = 1 << 16;
+  static constexpr usize kBuckets = 1 << 17;
   static usize bucket(u64 linear, u32 mode) {
     return static_cast<usize>(((linear ^ (linear >> 17)) * 0x9e3779b97f4a7c15 >> 40) + mode) & (kBuckets - 1);
   }
@@ -71,9 +88,9 @@ class BlockStore {
   void patch_site(const BlockExit& exit, u32 target_code);
 
   CodeCache& code_;
-  usize reserved_;
+  const CodeCache::Part part_;
   usize used_;
-  u32 cells_used_ = 0;
+  u32 cells_used_;
   std::vector<BlockIndex> buckets_;
   std::vector<Block> blocks_;
   std::vector<BlockExit> exits_;
@@ -81,7 +98,28 @@ class BlockStore {
   std::unordered_map<u64, BlockIndex> pages_;
   std::unordered_set<u64> ungrouped_;     // by linear address
   std::unordered_map<BlockIndex, SpanningBytes> spanning_;
+  // Which pages may be meant, of all those added since the last clear().
+  class PageFilter {
+   public:
+    void add(u64 linear) { words_[word(linear)] |= bit(linear); }
+    [[nodiscard]] bool may_hold(u64 linear) const { return (words_[word(linear)] & bit(linear)) != 0; }
+    void clear() {
+      for (u64& w : words_) {
+        w = 0;
+        __asm__ volatile("" : "+m"(w));  // no call of memset, which may use vector registers
+      }
+    }
+
+   private:
+    static constexpr usize kWords = 64;
+    static u64 hash(u64 linear) { return (linear >> kPageShift) * 0x9e3779b97f4a7c15 >> 40; }
+    static usize word(u64 linear) { return (hash(linear) >> 6) & (kWords - 1); }
+    static u64 bit(u64 linear) { return u64{1} << (hash(linear) & 63); }
+    u64 words_[kWords] = {};
+  };
+
   std::vector<ExitIndex> live_cells_[2];  // [0] to non-global pages, [1] to global ones
+  PageFilter live_pages_[2];              // where they lead
   u64 translated_ = 0, cleared_ = 0;
 };
 

@@ -9,7 +9,7 @@ namespace {
 // the guest's values then.
 TEST(BlockStore, ACellIsListedOnceHoweverOftenItsTargetIsMadeAgain) {
   CodeCache code = CodeCache::create().take();
-  BlockStore store(code, kPageSize);
+  BlockStore store(code, CodeCache::part(false, kPageSize));
   Stubs stubs;
   stubs.link = stubs.indirect = stubs.lookup = stubs.interpret = stubs.fill_read = stubs.fill_write =
       stubs.fill_group = stubs.twin_or_group = stubs.write_back = code.executable(0);
@@ -35,7 +35,7 @@ TEST(BlockStore, ACellIsListedOnceHoweverOftenItsTargetIsMadeAgain) {
       Block* target = add(kCallee, callee);
       store.link(0, *target, global);
       EXPECT_EQ(store.exit(0).to, store.index(*target));
-      EXPECT_TRUE(store.invalidate_page(kCallee));
+      EXPECT_TRUE(store.invalidate_page(kCallee, [](const Block&) {}));
     }
     EXPECT_LE(store.live_cells(), 2U);
   }

@@ -16,7 +16,7 @@ Result<CodeCache> CodeCache::create() {
     return Error(text);
   };
   if (ftruncate(file, kCodeBytes) != 0) {
-    return close_and_fail("cannot make memory for translated code: no space for 24 MiB of shared memory");
+    return close_and_fail("cannot make memory for translated code: no space for 32 MiB of shared memory");
   }
   void* reserved =
       mmap(nullptr, kCodeBytes + kCellBytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

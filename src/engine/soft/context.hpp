@@ -33,6 +33,11 @@ struct TlbEntry {
 };
 static_assert(sizeof(TlbEntry) == 1 << kTlbEntryShift);
 
+// A page that can never be looked up at this index.
+constexpr u64 empty_tag(usize index) {
+  return (u64{index} ^ 1) << kPageShift;
+}
+
 inline constexpr u64 kMostFuel = 1024;  // CountedVcpu: blocks at a time
 
 // A group of accesses shares one check; its addend is kept here for the later ones.

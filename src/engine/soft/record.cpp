@@ -50,18 +50,19 @@ void Record::write(int file, const std::string& text) {
   }
 }
 
-void Record::finish(const BlockStore& blocks, const CodeCache& code) {
+void Record::finish(std::initializer_list<const BlockStore*> stores, const CodeCache& code) {
   char line[160];
   std::string text;
   for (usize i = 0; i < static_cast<usize>(Help::count); i++) {
     std::snprintf(line, sizeof line, "%-12s %llu\n", kNames[i], static_cast<unsigned long long>(totals_[i]));
     text += line;
   }
-  std::snprintf(line, sizeof line, "blocks made  %llu, cache cleared %llu times, code %llu KiB\n",
-                static_cast<unsigned long long>(blocks.translated()),
-                static_cast<unsigned long long>(blocks.cleared()),
-                static_cast<unsigned long long>(blocks.code_bytes() / kKiB));
-  text += line;
+  for (const BlockStore* blocks : stores) {
+    std::snprintf(line, sizeof line, "blocks made  %llu, cleared %llu times, code %llu KiB\n",
+                  static_cast<unsigned long long>(blocks->translated()), static_cast<unsigned long long>(blocks->cleared()),
+                  static_cast<unsigned long long>((blocks->code_end() - blocks->code_first()) / kKiB));
+    text += line;
+  }
   for (usize i = 0; i < static_cast<usize>(Help::count); i++) {
     std::vector<std::pair<u64, u64>> sorted;
     for (const auto& [rip, n] : by_rip_[i]) sorted.emplace_back(n, rip);
@@ -74,12 +75,13 @@ void Record::finish(const BlockStore& blocks, const CodeCache& code) {
     }
   }
   write(text_, text);
-  write(code_, std::string(reinterpret_cast<const char*>(code.writable(0)), blocks.code_bytes()));
+  // Up to the end of the last; what lies between two is zeros.
+  write(code_, std::string(reinterpret_cast<const char*>(code.writable(0)), (*(stores.end() - 1))->code_end()));
   std::string table;
   std::snprintf(line, sizeof line, "base %llx\n", static_cast<unsigned long long>(code.executable(0)));
   table += line;
-  for (usize i = 0; i < blocks.block_count(); i++) {
-    const Block& b = blocks.block(static_cast<BlockIndex>(i));
+  for (const BlockStore* blocks : stores) for (usize i = 0; i < blocks->block_count(); i++) {
+    const Block& b = blocks->block(static_cast<BlockIndex>(i));
     std::snprintf(line, sizeof line, "%x %x %x %llx %x %x %d\n", b.code, b.hot_bytes, b.total_bytes,
                   static_cast<unsigned long long>(b.linear), b.mode, unsigned{b.guest_bytes},
                   b.valid ? 1 : 0);

@@ -4,6 +4,7 @@
 // it). scripts/soft-profile reads them. Owned by the vCPU's thread.
 #pragma once
 
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -47,7 +48,7 @@ class Record {
     totals_[static_cast<usize>(help)]++;
     by_rip_[static_cast<usize>(help)][rip]++;
   }
-  void finish(const BlockStore& blocks, const CodeCache& code);
+  void finish(std::initializer_list<const BlockStore*> stores, const CodeCache& code);
 
  private:
   Record(int text, int code, int blocks) : text_(text), code_(code), blocks_(blocks) {}

@@ -45,7 +45,7 @@ bool SoftVcpu::run_directly() {
 
 bool SoftVcpu::claim_code(GuestPhysical page, const u8* host_page, u8* flags) {
   const Crew::CodeClaim claim = crew_.claim_code(me_, page, flags);
-  if (claim.own_tags) tlb_.protect_code_page(host_page);
+  if (claim.own_tags) protect_writes(host_page);
   return claim.fresh;
 }
 

@@ -56,15 +56,16 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
   global = page->global;
   const u64 offset = linear & (kPageSize - 1);
   const u64 physical = page->physical + offset;
-  if (Block* known = blocks_->find(linear, physical, mode)) return known;
+  if (Block* known = blocks(mode).find(linear, physical, mode)) return known;
   put_away_vector();
   protect(*page);
   TranslationInput input = input_at(*page, linear, mode);
   if (reached == Reached::Indirectly) input.mismatch = stubs_.indirect;
-  Block* made = blocks_->add(translator_, input, physical);
+  BlockStore& store = blocks(mode);
+  Block* made = store.add(translator_, input, physical);
   if (made == nullptr) {
-    forget_everything();
-    made = blocks_->add(translator_, input, physical);
+    forget_blocks(store);
+    made = store.add(translator_, input, physical);
   }
   return made;
 }
@@ -72,7 +73,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
 void SoftVcpu::protect(const Tlb::CodePage& page) {
   if (!crew_.claim_code(me_, GuestPhysical(page.physical), page.flags).own_tags) return;
   if (direct_) direct_->mappings().forget_physical(page.physical);
-  tlb_.protect_code_page(page.host);
+  protect_writes(page.host);
 }
 
 // The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first
@@ -94,7 +95,7 @@ Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
   read();
   const u32 key = mode | Mode::spanning;
   put_away_vector();
-  if (Block* known = blocks_->find_spanning(linear, second->physical, key, bytes)) return known;
+  if (Block* known = blocks(mode).find_spanning(linear, second->physical, key, bytes)) return known;
   protect(*second);
   read();  // what is protected now
   TranslationInput input;
@@ -102,16 +103,17 @@ Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
   input.available = bytes.size();
   input.linear = linear;
   input.mode = key;
-  Block* made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+  BlockStore& store = blocks(mode);
+  Block* made = store.add_spanning(translator_, input, second->physical, bytes);
   if (made == nullptr) {
-    forget_everything();
-    made = blocks_->add_spanning(translator_, input, second->physical, bytes);
+    forget_blocks(store);
+    made = store.add_spanning(translator_, input, second->physical, bytes);
   }
   return made;
 }
 
 Block* SoftVcpu::led_to(ExitIndex number, u32 mode, bool& global) {
-  switch (blocks_->exit(number).lead) {
+  switch (blocks(mode).exit(number).lead) {
     case Lead::Twin:
       return block_at(context_->state.rip, mode | Mode::ungrouped, global);
     case Lead::Tail:
@@ -195,7 +197,7 @@ engine::Exit SoftVcpu::run() {
       interpreter_.execute_one(state);
       continue;
     }
-    u64 code = blocks_->code_address(*block);
+    u64 code = blocks(mode).code_address(*block);
     // Requests that need no look at the rest of the machine are answered here.
     for (bool again = true; again;) {
       enter(code, mode);
@@ -205,8 +207,8 @@ engine::Exit SoftVcpu::run() {
         case ExitKind::Link: {
           const ExitIndex number = static_cast<ExitIndex>(context_->exit_info);
           const u64 epoch = epoch_;
-          const BlockExit& exit = blocks_->exit(number);
-          state.rip = exit.lead == Lead::Tail ? blocks_->block(exit.from).linear : exit.target;
+          const BlockExit& exit = blocks(mode).exit(number);
+          state.rip = exit.lead == Lead::Tail ? blocks(mode).block(exit.from).linear : exit.target;
           const bool tail = exit.lead == Lead::Tail;
           note(Help::Link, state.rip);
           block = led_to(number, mode, global);
@@ -219,8 +221,8 @@ engine::Exit SoftVcpu::run() {
             }
             break;
           }
-          if (epoch == epoch_ && !trace_blocks_) blocks_->link(number, *block, global);
-          code = blocks_->code_address(*block);
+          if (epoch == epoch_ && !trace_blocks_) blocks(mode).link(number, *block, global);
+          code = blocks(mode).code_address(*block);
           again = true;
           break;
         }
@@ -229,11 +231,11 @@ engine::Exit SoftVcpu::run() {
           note(Help::Indirect, state.rip);
           block = block_at(state.rip, mode, global, Reached::Indirectly);
           if (block == nullptr || context_->exit_request != 0) break;
-          const u64 entry = blocks_->indirect_entry(*block, stubs_.indirect);
+          const u64 entry = blocks(mode).indirect_entry(*block, stubs_.indirect);
           if (entry != 0 && !trace_blocks_) {
             tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, global);
           }
-          code = blocks_->code_address(*block);
+          code = blocks(mode).code_address(*block);
           again = true;
           break;
         }

@@ -42,7 +42,7 @@ bool SoftVcpu::go_on() {
   const Block* block = block_at(state.rip, mode, global);
   if (block == nullptr) return false;
   set_mode(mode);
-  context_->enter_target = blocks_->code_address(*block);
+  context_->enter_target = blocks(mode).code_address(*block);
   trace_block();
   return true;
 }
@@ -139,12 +139,14 @@ HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
   }
   this->note(Help::Twin, rip);
   if (!crosses) {
-    Block* block = blocks_->at_code(code_.offset_of(context_->call_stack[7]));
+    const usize offset = code_.offset_of(context_->call_stack[7]);
+    BlockStore& store = blocks_at(offset);
+    Block* block = store.at_code(offset);
     if (block != nullptr && block->valid && ++block->denied > kPatience) {
       put_away_vector();
       epoch_++;
-      for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
-      blocks_->ungroup(blocks_->index(*block));
+      forget_jumps_to(*block);
+      store.ungroup(store.index(*block));
     }
   }
   return finish_helper(epoch == epoch_ ? HelperResult::Past : start_again());

@@ -57,8 +57,9 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
     stop_in_stub(context, offset);
     return true;
   }
-  const Block* block = blocks_->at_code(offset);
-  const InstructionInfo* at = block == nullptr ? nullptr : blocks_->instruction_at(*block, offset);
+  BlockStore& store = blocks_at(offset);
+  const Block* block = store.at_code(offset);
+  const InstructionInfo* at = block == nullptr ? nullptr : store.instruction_at(*block, offset);
   bool whole = false;  // the guest's state is that before the instruction
   if (at != nullptr) {
     const usize within = offset - block->code;
@@ -82,7 +83,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
 // are not stepped through.
 bool SoftVcpu::count_step(ucontext_t* context) {
   const u64 pc = static_cast<u64>(context->uc_mcontext.gregs[REG_RIP]);
-  const bool in_block = code_.holds(pc) && blocks_->at_code(code_.offset_of(pc)) != nullptr;
+  const bool in_block = code_.holds(pc) && blocks_at(code_.offset_of(pc)).at_code(code_.offset_of(pc)) != nullptr;
   if (in_block) {
     seen_code_ = true;
     stop_after_ = stop_after_ - 1;

@@ -1,59 +1,12 @@
 // Small programs run to their HLT on the interpreter and on the translator: same registers, same memory.
 // The random differential test and the lock-step test cover the instruction set; these cover the engine:
 // links, indirect jumps, shared checks, page crossings, self-modifying code, faults inside blocks.
-#include "engine/soft/soft.hpp"
-
-#include <gtest/gtest.h>
-
-#include <cstring>
-#include <memory>
 #include <thread>
-#include <vector>
 
-#include "engine/conformance/machine.hpp"
-#include "engine/interp/interp_vcpu.hpp"
-#include "host/signals.hpp"
+#include "engine/soft/both.hpp"
 
 namespace nacre::soft {
 namespace {
-
-constexpr u64 kCode = conformance::kProgram;
-using conformance::kRamBytes;
-using conformance::kStackTop;
-
-struct Machine : conformance::Machine {
-  explicit Machine(bool soft) : conformance::Machine(soft ? make : engine::make_interp) {}
-};
-
-class Soft : public ::testing::Test {
- protected:
-  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
-
-  void SetUp() override { stack_.emplace(host::SignalStack::enter().take()); }
-
-  // Runs on both and compares registers and all memory. Returns the translator's machine.
-  std::unique_ptr<Machine> run_both(const std::vector<u8>& code, u64 at = kCode) {
-    Machine interp(false);
-    auto soft = std::make_unique<Machine>(true);
-    for (Machine* m : {&interp, soft.get()}) {
-      m->load(at, code);
-      m->vcpu->state().rip = at;
-      EXPECT_EQ(m->run(), engine::ExitReason::Halted);
-    }
-    const cpu::State& a = interp.vcpu->state();
-    const cpu::State& b = soft->vcpu->state();
-    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
-    EXPECT_EQ(a.rip, b.rip);
-    EXPECT_EQ(a.rflags, b.rflags);
-    // Page tables aside (accessed bits may be set in another order), memory is the same.
-    EXPECT_EQ(std::memcmp(interp.base + kCode, soft->base + kCode, 0x200000 - kCode), 0);
-    EXPECT_EQ(std::memcmp(interp.base + 0x300000, soft->base + 0x300000, kRamBytes - 0x300000), 0);
-    return soft;
-  }
-
- private:
-  std::optional<host::SignalStack> stack_;
-};
 
 GUEST_CODE(sum_loop, R"(
   mov $1000000, %ecx

@@ -48,7 +48,8 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);
   entries_ = emit_stubs(emitter, stubs_, &fill_read, &fill_write, &fill_group, &interpret);
-  blocks_.emplace(code_, entries_.bytes);
+  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes));
+  user_blocks_.emplace(code_, CodeCache::part(true, entries_.bytes));
   tlb_.set_jump_miss(stubs_.indirect);
   u32 low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
@@ -82,22 +83,45 @@ void SoftVcpu::flush_all() {
   note(Help::Flush, context_->state.rip);
   epoch_++;
   if (direct_) direct_->flushed();
+  spaces_.forget_all();
   tlb_.flush_all();
-  blocks_->suspend_links(true);
+  kernel_blocks_->suspend_links(true);
+  user_blocks_->suspend_links(true);
 }
 void SoftVcpu::flush_non_global() {
   note(Help::Flush, context_->state.rip);
   epoch_++;
   if (direct_) direct_->flushed();
   tlb_.flush_non_global();
-  blocks_->suspend_links(false);
+  kernel_blocks_->suspend_links(false);
+  user_blocks_->suspend_links(false);
+}
+void SoftVcpu::switch_space(u16 from, u16 to, bool keep) {
+  if (from == to) {
+    // Another address space under the same name.
+    spaces_.forget(to);
+    return flush_non_global();
+  }
+  note(Help::Flush, context_->state.rip);
+  epoch_++;
+  if (direct_) direct_->flushed();
+  Space& left = spaces_.make(from);
+  tlb_.flush_non_global_into(left);
+  kernel_blocks_->suspend_links(false);  // hardly any
+  user_blocks_->suspend_links_into(left);
+  if (Space* known = keep ? spaces_.find(to) : nullptr) {
+    tlb_.take_back(*known);
+    user_blocks_->take_back_links(*known);
+  }
+  spaces_.forget(to);  // what is current is not here
 }
 void SoftVcpu::flush_page(GuestLinear address) {
   note(Help::Flush, context_->state.rip);
   epoch_++;
   if (direct_) direct_->mappings().forget_page(address.value());
-  const u64 bytes = tlb_.flush_page(address.value());
-  blocks_->suspend_links_to(address.value(), bytes);
+  const Tlb::Dropped dropped = tlb_.flush_page(address.value());
+  kernel_blocks_->suspend_links_to(address.value(), dropped.kernel);
+  user_blocks_->suspend_links_to(address.value(), dropped.user);
 }
 
 void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
@@ -112,9 +136,15 @@ void SoftVcpu::code_written(GuestPhysical address, usize bytes) {
 }
 
 void SoftVcpu::drop_page(GuestPhysical page) {
-  if (!blocks_->invalidate_page(page.value())) return;
-  epoch_++;
-  for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  const auto forget = [this](const Block& block) { forget_jumps_to(block); };
+  const bool kernel = kernel_blocks_->invalidate_page(page.value(), forget);
+  if (user_blocks_->invalidate_page(page.value(), forget) || kernel) epoch_++;
+}
+
+// No indirect jump leads to the block any more.
+void SoftVcpu::forget_jumps_to(const Block& block) {
+  if (block.indirect_entry == 0) return;
+  tlb_.forget_jump(static_cast<View>(block.mode & Mode::view_mask), block.linear, code_.executable(block.indirect_entry));
 }
 
 // What other processors want of this one.
@@ -127,6 +157,7 @@ void SoftVcpu::answer(const Crew::Answer& wanted) {
     if (direct_) direct_->mappings().forget_all_code();
   }
   if ((wanted.of_all_pages & Request::drop_write_tags) != 0) {
+    spaces_.forget_all();
     tlb_.flush_all();
     if (direct_) direct_->mappings().forget_all();
   }
@@ -136,7 +167,7 @@ void SoftVcpu::answer(const Crew::Answer& wanted) {
     if (direct_) direct_->mappings().forget_physical(page.value());
     if ((request & Request::drop_blocks) != 0) drop_page(page);
     if ((request & Request::drop_write_tags) != 0) {
-      if (const u8* host = memory_.host(page, false)) tlb_.protect_code_page(host);
+      if (const u8* host = memory_.host(page, false)) protect_writes(host);
     }
   }
 }
@@ -154,10 +185,18 @@ void SoftVcpu::memory_changed(GuestPhysical address, u64 bytes) {
 }
 
 void SoftVcpu::forget_everything() {
-  epoch_++;
-  blocks_->clear();
-  for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  forget_blocks(*kernel_blocks_);
+  forget_blocks(*user_blocks_);
   // Pages stay marked as code until they are written once; that is only slower.
+}
+
+void SoftVcpu::forget_blocks(BlockStore& store) {
+  epoch_++;
+  store.clear();
+  for (unsigned v = 0; v < kViews; v++) {
+    const bool user = static_cast<View>(v) == View::User;
+    if (user == (&store == &*user_blocks_)) tlb_.forget_jumps(static_cast<View>(v));
+  }
 }
 
 void SoftVcpu::state_changed() {

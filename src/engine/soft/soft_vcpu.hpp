@@ -51,7 +51,7 @@ class SoftVcpu final : public CountedVcpu,
            TranslatorOptions options);
   ~SoftVcpu() override {
     crew_.leave(me_);
-    if (record_ != nullptr) record_->finish(*blocks_, code_);
+    if (record_ != nullptr) record_->finish({&*kernel_blocks_, &*user_blocks_}, code_);
   }
   SoftVcpu(const SoftVcpu&) = delete;
   SoftVcpu& operator=(const SoftVcpu&) = delete;
@@ -61,6 +61,7 @@ class SoftVcpu final : public CountedVcpu,
   void kick() override;
   cpu::State& state() override { return context_->state; }
   void state_changed() override;
+  void activity_changed() override {}  // run() looks at it
   void memory_changed(GuestPhysical address, u64 bytes) override;
 
   void set_fuel(u64 fuel) override {
@@ -94,12 +95,26 @@ class SoftVcpu final : public CountedVcpu,
   bool go_on();
   [[nodiscard]] View view_now() const { return static_cast<View>(context_->mode & Mode::view_mask); }
   bool event_due();
+  BlockStore& blocks(u32 mode) {
+    return (mode & Mode::view_mask) == static_cast<u32>(View::User) ? *user_blocks_ : *kernel_blocks_;
+  }
+  BlockStore& blocks_at(usize offset) { return offset >= user_blocks_->code_first() ? *user_blocks_ : *kernel_blocks_; }
+  void forget_blocks(BlockStore& store);
+  void forget_jumps_to(const Block& block);
   void set_mode(u32 mode);
+  // The page at this host address holds translated code.
+  void protect_writes(const u8* host_page) {
+    tlb_.protect_code_page(host_page);
+    spaces_.protect(reinterpret_cast<u64>(host_page));
+  }
 
   // cpu::TranslationObserver
   void flush_all() override;
   void flush_non_global() override;
   void flush_page(GuestLinear address) override;
+  void switch_space(u16 from, u16 to, bool keep) override;
+  void forget_space(u16 pcid) override { spaces_.forget(pcid); }
+  void forget_other_spaces() override { spaces_.forget_all(); }
   void code_written(GuestPhysical address, usize bytes) override;
   void table_marked(GuestPhysical entry) override {
     if (tables_ != nullptr) tables_->table_marked(entry);
@@ -236,8 +251,9 @@ class SoftVcpu final : public CountedVcpu,
   interp::Interpreter interpreter_;
   Stubs stubs_;
   Entries entries_;
+  Spaces spaces_;
   Tlb tlb_;
-  std::optional<BlockStore> blocks_;
+  std::optional<BlockStore> kernel_blocks_, user_blocks_;
   std::optional<direct::Direct> direct_;
   Translator translator_;
   engine::Tracer* const tracer_;

@@ -17,11 +17,6 @@ cpu::Privilege privilege_of(View view) {
   return view == View::User ? cpu::Privilege::User : cpu::Privilege::Supervisor;
 }
 
-// A page that can never be looked up at this index.
-u64 empty_tag(usize index) {
-  return (u64{index} ^ 1) << kPageShift;
-}
-
 usize tlb_index(u64 linear) {
   return (linear >> kPageShift) & (kTlbEntries - 1);
 }
@@ -79,17 +74,25 @@ bool Tlb::fill(View view, u64 linear, bool write) {
   }
   entry.read_tag = page;
   if (write) entry.write_tag = page;
+  u64& global = global_[static_cast<usize>(view)][index / 64];
+  const u64 bit = u64{1} << index % 64;
+  global = walked.value().global ? global | bit : global & ~bit;
   if (walked.value().global) {
     has_global_[static_cast<usize>(view)] = true;
   } else if (auto& list = non_global_[static_cast<usize>(view)]; list.size() < kManyFilled) {
     list.push_back(static_cast<u32>(index));
   }
-  note_page_size(view, walked.value().page_bytes);
+  note_page_size(view, linear, walked.value().page_bytes);
   return true;
 }
 
-void Tlb::note_page_size(View view, u64 bytes) {
-  if (bytes > largest_page_[static_cast<usize>(view)]) largest_page_[static_cast<usize>(view)] = bytes;
+void Tlb::note_page_size(View view, u64 linear, u64 bytes) {
+  if (bytes == kPageSize) return;
+  LargePages& large = large_[static_cast<usize>(view)];
+  const u64 first = linear & ~(bytes - 1);
+  if (first < large.first) large.first = first;
+  if (first + (bytes - 1) > large.last) large.last = first + (bytes - 1);
+  if (bytes > large.bytes) large.bytes = bytes;
 }
 
 const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
@@ -104,7 +107,7 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
   u8* flags = memory_.page_flags(physical);
   if (flags == nullptr) return nullptr;
   cached = {page, physical.value(), memory_.host(physical, false), flags, walked.value().global};
-  note_page_size(view, walked.value().page_bytes);
+  note_page_size(view, linear, walked.value().page_bytes);
   return &cached;
 }
 
@@ -122,10 +125,16 @@ void Tlb::clear_stack(View view) {
   entry = {kNowhere, kNowhere, 0, 0};
 }
 
+// One that was forgotten alone is listed already, perhaps more than once.
+void Tlb::list_jump(usize view, u16 target) {
+  if (jumps_[view].size() == kJumpCacheEntries) clear_jumps(static_cast<View>(view));
+  jumps_[view].push_back(target);
+}
+
 void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
   const usize v = static_cast<usize>(view);
   u64& entry = context_.jump_cache[v][target & (kJumpCacheEntries - 1)];
-  if (entry == jump_miss_) jumps_[v].push_back(static_cast<u16>(target));
+  if (entry == jump_miss_) list_jump(v, static_cast<u16>(target));
   entry = code;
   if (target < jumps_low_[v]) jumps_low_[v] = target;
   if (target > jumps_high_[v]) jumps_high_[v] = target;
@@ -133,11 +142,39 @@ void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
 }
 
 void Tlb::forget_jumps(View view) {
+  jumps_age_++;
+  clear_jumps(view);
+}
+
+void Tlb::forget_jump(View view, u64 target, u64 code) {
+  if (view == View::User) jumps_age_++;  // spaces that are away may hold it as well
+  u64& entry = context_.jump_cache[static_cast<usize>(view)][target & (kJumpCacheEntries - 1)];
+  if (entry == code) entry = jump_miss_;  // and stays listed
+}
+
+void Tlb::clear_jumps(View view) {
   const usize v = static_cast<usize>(view);
   for (const u16 target : jumps_[v]) context_.jump_cache[v][target] = jump_miss_;
   jumps_[v].clear();
   jumps_low_[v] = ~u64{0};
   jumps_high_[v] = 0;
+}
+
+// A target is known by its low 16 bits, which is enough to spare most of those in other pages.
+void Tlb::clear_jumps_to(View view, u64 linear, u64 bytes) {
+  if (bytes > kPageSize) return clear_jumps(view);
+  const usize v = static_cast<usize>(view);
+  auto& list = jumps_[v];
+  usize kept = 0;
+  for (usize i = 0; i < list.size(); i++) {
+    const u16 target = list[i];
+    if (((target ^ linear) & (kJumpCacheEntries - kPageSize)) == 0) {
+      context_.jump_cache[v][target] = jump_miss_;
+    } else {
+      list[kept++] = target;
+    }
+  }
+  list.resize(kept);
 }
 
 void Tlb::clear_view(View view) {
@@ -149,7 +186,7 @@ void Tlb::clear_view(View view) {
   }
   filled_[v].clear();
   clear_stack(view);
-  forget_jumps(view);
+  clear_jumps(view);
   non_global_[v].clear();
   has_global_[v] = false;
   has_non_global_jumps_[v] = false;
@@ -172,7 +209,7 @@ void Tlb::flush_non_global() {
     if (!non_global_[v].empty()) clear_stack(view);
     for (const u32 index : non_global_[v]) clear_entry(view, index);
     non_global_[v].clear();
-    if (has_non_global_jumps_[v]) forget_jumps(view);
+    if (has_non_global_jumps_[v]) clear_jumps(view);
     has_non_global_jumps_[v] = false;
   }
   for (auto& pages : code_pages_) {
@@ -182,12 +219,64 @@ void Tlb::flush_non_global() {
   }
 }
 
-// INVLPG drops every translation made from the page, which may have been a large one: SDM vol. 3, 4.10.4.1.
-// How large is not known any more, so all that a page of the largest size seen would hold goes.
-u64 Tlb::flush_page(u64 linear) {
-  u64 widest = kPageSize;
+// What is at an index now may be newer than what the list remembers, or be there twice.
+void Tlb::put_away(View view, Space& space) {
+  const usize v = static_cast<usize>(view);
+  for (const u32 index : non_global_[v]) {
+    const TlbEntry& entry = context_.tlb[v][index];
+    if (entry.read_tag == empty_tag(index) || is_global(v, index)) continue;
+    if (space.entries.size() == Space::kMostEntries) break;
+    space.entries.push_back({entry, static_cast<u16>(index), static_cast<u8>(v)});
+    clear_entry(view, index);
+  }
+  // Jumps of the kernel are global, or few.
+  if (view != View::User || has_global_[v]) return;
+  for (const u16 target : jumps_[v]) {
+    if (space.jumps.size() == Space::kMostJumps) break;
+    const u64 code = context_.jump_cache[v][target];
+    if (code != jump_miss_) space.jumps.push_back({code, target});
+  }
+  space.jumps_low = jumps_low_[v];
+  space.jumps_high = jumps_high_[v];
+  space.jumps_age = jumps_age_;
+}
+
+void Tlb::flush_non_global_into(Space& space) {
   for (unsigned v = 0; v < kViews; v++) {
-    const u64 bytes = largest_page_[v];
+    if (non_global_[v].size() < kManyFilled) put_away(static_cast<View>(v), space);
+  }
+  flush_non_global();
+}
+
+void Tlb::take_back(const Space& space) {
+  for (const Space::Entry& saved : space.entries) {
+    TlbEntry& entry = context_.tlb[saved.view][saved.index];
+    entry = saved.entry;
+    global_[saved.view][saved.index / 64] &= ~(u64{1} << saved.index % 64);
+    if (filled_[saved.view].size() < kManyFilled) filled_[saved.view].push_back(saved.index);
+    if (non_global_[saved.view].size() < kManyFilled) non_global_[saved.view].push_back(saved.index);
+  }
+  if (space.jumps_age != jumps_age_) return;
+  constexpr usize v = static_cast<usize>(View::User);
+  for (const Space::Jump& jump : space.jumps) {
+    u64& entry = context_.jump_cache[v][jump.target];
+    if (entry == jump_miss_) list_jump(v, jump.target);
+    entry = jump.code;
+    has_non_global_jumps_[v] = true;
+  }
+  if (!space.jumps.empty()) {
+    if (space.jumps_low < jumps_low_[v]) jumps_low_[v] = space.jumps_low;
+    if (space.jumps_high > jumps_high_[v]) jumps_high_[v] = space.jumps_high;
+  }
+}
+
+// INVLPG drops every translation made from the page, which may have been a large one: SDM vol. 3, 4.10.4.1.
+// How large is not known any more, so where large ones were all that the largest would hold goes.
+Tlb::Dropped Tlb::flush_page(u64 linear) {
+  Dropped dropped = {kPageSize, kPageSize};
+  for (unsigned v = 0; v < kViews; v++) {
+    const u64 bytes = page_bytes_at(v, linear);
+    u64& widest = static_cast<View>(v) == View::User ? dropped.user : dropped.kernel;
     if (bytes > widest) widest = bytes;
     const auto inside = [&](u64 page) { return ((page ^ linear) & ~(bytes - 1)) == 0; };
     const auto drop = [&](usize index) {
@@ -202,12 +291,18 @@ u64 Tlb::flush_page(u64 linear) {
     clear_stack(static_cast<View>(v));
     // Most often a page of data, far from all code.
     const u64 first = linear & ~(bytes - 1);
-    if (jumps_low_[v] <= first + (bytes - 1) && jumps_high_[v] >= first) forget_jumps(static_cast<View>(v));
-    for (CodePage& page : code_pages_[v == static_cast<unsigned>(View::User) ? 0 : 1]) {
+    if (jumps_low_[v] <= first + (bytes - 1) && jumps_high_[v] >= first) clear_jumps_to(static_cast<View>(v), linear, bytes);
+    auto& pages = code_pages_[static_cast<View>(v) == View::User ? 0 : 1];
+    if (bytes == kPageSize) {
+      CodePage& page = pages[code_index(linear)];
       if (inside(page.linear)) page.linear = 1;
+    } else {
+      for (CodePage& page : pages) {
+        if (inside(page.linear)) page.linear = 1;
+      }
     }
   }
-  return widest;
+  return dropped;
 }
 
 void Tlb::protect_code_page(const u8* host_page) {

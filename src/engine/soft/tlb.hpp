@@ -8,6 +8,7 @@
 #include "cpu/mmu.hpp"
 #include "engine/soft/context.hpp"
 #include "engine/soft/crew.hpp"
+#include "engine/soft/spaces.hpp"
 
 namespace nacre::soft {
 
@@ -36,12 +37,24 @@ class Tlb {
   const CodePage* code_page(View view, u64 linear);
 
   void remember_jump(View view, u64 target, u64 code, bool global);
+  // The code that jumps of this view lead to is gone.
   void forget_jumps(View view);
+  // The same of one, if it leads there.
+  void forget_jump(View view, u64 target, u64 code);
+  // Grows whenever that happens.
+  [[nodiscard]] u64 jumps_age() const { return jumps_age_; }
 
   void flush_all();
   void flush_non_global();
-  // Returns the size of the naturally aligned range that was dropped, in bytes.
-  u64 flush_page(u64 linear);
+  // The same, but what is dropped is put into the space; nothing where there is no telling what is global.
+  void flush_non_global_into(Space& space);
+  // What was put there is there again. Nothing non-global may have been cached since.
+  void take_back(const Space& space);
+  // The sizes of the naturally aligned ranges that were dropped, in bytes.
+  struct Dropped {
+    u64 user, kernel;
+  };
+  Dropped flush_page(u64 linear);
   // No page of guest RAM at this host address may be written past the interpreter any more.
   void protect_code_page(const u8* host_page);
 
@@ -51,7 +64,16 @@ class Tlb {
   static constexpr usize kManyFilled = kTlbEntries;
 
   void clear_entry(View view, usize index);
-  void note_page_size(View view, u64 bytes);
+  void clear_jumps(View view);
+  void clear_jumps_to(View view, u64 linear, u64 bytes);
+  void list_jump(usize view, u16 target);
+  void put_away(View view, Space& space);
+  [[nodiscard]] bool is_global(usize view, usize index) const { return (global_[view][index / 64] >> index % 64 & 1) != 0; }
+  void note_page_size(View view, u64 linear, u64 bytes);
+  [[nodiscard]] u64 page_bytes_at(usize view, u64 linear) const {
+    const LargePages& large = large_[view];
+    return linear >= large.first && linear <= large.last ? large.bytes : kPageSize;
+  }
   void clear_view(View view);
   void clear_stack(View view);
   static usize code_index(u64 linear) { return (linear >> kPageShift) & (kCodePages - 1); }
@@ -68,8 +90,14 @@ class Tlb {
   // What an address-space switch takes away: entries by their index (all, when the list is full), and jumps.
   std::vector<u32> non_global_[kViews];
   bool has_global_[kViews] = {};  // entries or jumps
+  u64 global_[kViews][kTlbEntries / 64] = {};  // of the entries that are not empty
+  u64 jumps_age_ = 0;
   bool has_non_global_jumps_[kViews] = {};
-  u64 largest_page_[kViews] = {kPageSize, kPageSize, kPageSize};  // ever seen, in bytes
+  // Where large pages were seen, ever, and the size of the largest. The kernel's map of all memory is made of them.
+  struct LargePages {
+    u64 first = ~u64{0}, last = 0, bytes = kPageSize;
+  };
+  LargePages large_[kViews];
   CodePage code_pages_[2][kCodePages];  // user, kernel
 };
 
