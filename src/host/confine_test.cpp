@@ -84,7 +84,7 @@ TEST(ConfineNetworkDeathTest, UnixSocketsEndTheProcess) {
 
 INSTANTIATE_TEST_SUITE_P(Roles, ConfineDeathTest,
                          testing::Values(ThreadRole::Processor, ThreadRole::InputOutput, ThreadRole::Device,
-                                         ThreadRole::Sockets, ThreadRole::Broker));
+                                         ThreadRole::Sockets, ThreadRole::Broker, ThreadRole::Channel));
 
 TEST(ConfineDeathTest, SocketsOfADeviceAreNotConnected) {
   testing::FLAGS_gtest_death_test_style = "threadsafe";
@@ -94,6 +94,25 @@ TEST(ConfineDeathTest, SocketsOfADeviceAreNotConnected) {
     if (confine(ThreadRole::Sockets).ok()) connect(1000, &address, sizeof address);
   };
   EXPECT_EXIT(act(), testing::KilledBySignal(SIGSYS), "system call 0x0*2a is not one");
+}
+
+// The server of a shared folder opens files, and that is all.
+TEST(ConfineShareDeathTest, FilesAndNothingElse) {
+  testing::FLAGS_gtest_death_test_style = "threadsafe";
+  ASSERT_TRUE(SignalDispatcher::install().ok());
+  const auto files = [] {
+    if (!confine(ThreadRole::Share).ok() || open("/dev/null", O_RDONLY | O_CLOEXEC) < 0) _exit(1);
+    _exit(7);
+  };
+  EXPECT_EXIT(files(), testing::ExitedWithCode(7), "");
+  const auto confined = [](auto act) {
+    if (confine(ThreadRole::Share).ok()) act();
+  };
+  EXPECT_EXIT(confined([] { socket(AF_UNIX, SOCK_STREAM, 0); }), testing::KilledBySignal(SIGSYS), "system call");
+  EXPECT_EXIT(confined([] { fork(); }), testing::KilledBySignal(SIGSYS), "system call");
+  EXPECT_EXIT(confined([] { ptrace(PTRACE_ATTACH, 1, nullptr, nullptr); }), testing::KilledBySignal(SIGSYS), "system call");
+  EXPECT_EXIT(confined([] { chroot("."); }), testing::KilledBySignal(SIGSYS), "system call");
+  EXPECT_EXIT(confined([] { mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0); }), testing::KilledBySignal(SIGSYS), "system call");
 }
 
 #endif

@@ -27,6 +27,7 @@ class ShareProcess final : public virtio::fs::FileServer {
   // Readable when dispatch() has something to complete.
   [[nodiscard]] int descriptor() const { return channel_.number(); }
   void connect(virtio::fs::Fs& device) { device_ = &device; }
+  [[nodiscard]] pid_t process() const { return process_; }
   [[nodiscard]] bool is_enclosed() const { return enclosed_; }
 
   [[nodiscard]] bool submit(virtio::fs::FileRequest& request) override;

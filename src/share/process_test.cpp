@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+
 #include "host/mapping.hpp"
 #include "share/testing.hpp"
 
@@ -81,6 +83,21 @@ TEST_F(ShareProcessTest, ServesTheFolder) {
     if (operation == FUSE_FORGET || operation == FUSE_BATCH_FORGET || operation == FUSE_INTERRUPT || operation == FUSE_DESTROY) continue;
     EXPECT_NE(ask(*share, ram, operation, entry.nodeid, Bytes().add(open.fh).add(u64{0}).add(u64{1}).text("x").str()).error, -1) << operation;
   }
+}
+
+// What the process sees of the host is the folder, in which devices and set-user-ID mean nothing.
+TEST_F(ShareProcessTest, TheFolderIsItsRoot) {
+  shared.put("file", "hello");
+  auto share = start(true);
+  if (!share->is_enclosed()) GTEST_SKIP() << "no namespaces here";
+  const std::string process = "/proc/" + std::to_string(share->process());
+  std::vector<std::string> names;
+  for (const auto& entry : std::filesystem::directory_iterator(process + "/root/")) names.push_back(entry.path().filename());
+  EXPECT_EQ(names, std::vector<std::string>{"file"});
+  std::ifstream mounts(process + "/mountinfo");
+  const std::string text{std::istreambuf_iterator<char>(mounts), {}};
+  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 1) << text;
+  EXPECT_NE(text.find(" / ro,nosuid,nodev,noexec"), std::string::npos) << text;
 }
 
 TEST_F(ShareProcessTest, EndsWithTheMachine) {

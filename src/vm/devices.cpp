@@ -57,6 +57,8 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.shares.size() > kMostShares) {
     return Error("A guest can have at most ").append_number(kMostShares).append(" shared folders.");
   }
+  // Their servers are processes: begun before disks have threads.
+  for (const share::ShareConfig& share : config.shares) TRY(start_share(share));
   DeviceThread* quick = nullptr;  // of the devices that never wait
   if (config.rng || config.balloon || config.console) quick = TRY(add_thread());
   if (config.balloon) {
@@ -79,7 +81,7 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.vsock) TRY(add_vsock(*config.vsock));
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
   for (const net::NetConfig& network : config.networks) TRY(add_network(network));
-  for (const share::ShareConfig& share : config.shares) TRY(add_share(share));
+  for (ShareDevice& share : shares_) TRY(add_share(share));
   return {};
 }
 
@@ -97,17 +99,21 @@ Status Devices::add_network(const net::NetConfig& config) {
   return {};
 }
 
-Status Devices::add_share(const share::ShareConfig& config) {
-  const std::string tag = TRY(share::tag_of(config));
+Status Devices::start_share(const share::ShareConfig& config) {
+  std::string tag = TRY(share::tag_of(config));
   const board::Options& board = machine_.board.options();
   auto server = TRY(share::ShareProcess::start(config, {board.ram, board.memory_bytes}));
+  shares_.push_back({std::move(tag), std::move(server), nullptr});
+  return {};
+}
+
+Status Devices::add_share(ShareDevice& share) {
   DeviceThread& thread = *TRY(add_thread(host::ThreadRole::Channel));
   VirtioSlot& slot = add_slot(thread);
-  auto device = std::make_unique<virtio::fs::Fs>(machine_.board.memory(), slot.ports(), *server, tag.c_str());
-  server->connect(*device);
-  thread.watch(server->descriptor(), *device);
-  place(slot, *device);
-  shares_.push_back({std::move(server), std::move(device)});
+  share.device = std::make_unique<virtio::fs::Fs>(machine_.board.memory(), slot.ports(), *share.server, share.tag.c_str());
+  share.server->connect(*share.device);
+  thread.watch(share.server->descriptor(), *share.device);
+  place(slot, *share.device);
   return {};
 }
 

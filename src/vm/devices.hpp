@@ -79,6 +79,7 @@ class Devices {
 
   // And a shared folder: its thread waits for nothing but its server, a process.
   struct ShareDevice {
+    std::string tag;
     std::unique_ptr<share::ShareProcess> server;
     std::unique_ptr<virtio::fs::Fs> device;
   };
@@ -86,7 +87,8 @@ class Devices {
   Result<DeviceThread*> add_thread(host::ThreadRole role = host::ThreadRole::Device);
   Status add_disk(const DiskConfig& config, unsigned processors);
   Status add_network(const net::NetConfig& config);
-  Status add_share(const share::ShareConfig& config);
+  Status start_share(const share::ShareConfig& config);
+  Status add_share(ShareDevice& share);
   Status add_vsock(const VsockConfig& config);
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
