@@ -2,8 +2,10 @@
 
 #include <fcntl.h>
 #include <poll.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "host/error.hpp"
@@ -24,6 +26,15 @@ Result<UniqueFd> open_for_writing(const char* path) {
   UniqueFd file(open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666));
   if (!file) return errno_error("Cannot write", path);
   return file;
+}
+
+usize reserve_descriptors(usize wanted) {
+  rlimit limit = {};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const rlim_t before = limit.rlim_cur;
+  limit.rlim_cur = std::max(before, std::min(before + wanted, limit.rlim_max));
+  const usize gained = setrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur - before : 0;
+  return std::min<usize>(wanted, gained + before / 4);
 }
 
 bool write_all(int file, std::span<const u8> bytes) {

@@ -38,6 +38,10 @@ Result<UniqueFd> open_for_reading(const char* path);
 // Creates or empties.
 Result<UniqueFd> open_for_writing(const char* path);
 
+// Raises the limit of open descriptors (RLIMIT_NOFILE) by `wanted`, as far as the process may. Returns for how
+// many there is room: fewer than wanted where the system allows no more, and then a part of what all share.
+[[nodiscard]] usize reserve_descriptors(usize wanted);
+
 // Writes all of it, waiting as long as it takes, also when the descriptor does not block. False: it cannot
 // be written to (errno says why). Async-signal-safe.
 bool write_all(int file, std::span<const u8> bytes);

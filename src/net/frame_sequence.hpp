@@ -10,6 +10,7 @@
 #include "net/frame.hpp"
 #include "net/intake.hpp"
 #include "net/names.hpp"
+#include "net/socket_limit.hpp"
 
 namespace nacre::net {
 
@@ -45,6 +46,7 @@ inline std::vector<u8> likely_frame(nacre::testing::ByteSource& bytes) {
 inline void frame_sequence(nacre::testing::ByteSource bytes) {
   Names names(Plan{}, NameServers::parse(
                           bytes.take<u8>() % 4 == 0 ? "" : "nameserver 192.0.2.1\nnameserver 2001:db8::1\n"));
+  SocketLimit limit(bytes.take<u8>() % 8);
   while (!bytes.empty()) {
     std::vector<u8> frame = likely_frame(bytes);
     for (unsigned changes = bytes.take<u8>() % 6; changes != 0; --changes)
@@ -88,6 +90,14 @@ inline void frame_sequence(nacre::testing::ByteSource bytes) {
     }
     static_cast<void>(finish_checksum(header, frame));
     if (bytes.take<u8>() % 4 == 0) names.to_guest(frame);
+    const auto allowed = limit.from_guest(frame);
+    if (allowed == SocketLimit::Fate::Pass && bytes.take<u8>() % 2 == 0) limit.opened(bytes.take<u8>() % 16);
+    if (allowed == SocketLimit::Fate::Answer) {
+      expect(limit.full() && limit.answer().size() >= 54 && limit.answer().size() <= 74);
+    }
+    limit.done();
+    if (bytes.take<u8>() % 8 == 0) limit.closed(bytes.take<u8>() % 16);
+    expect(limit.count() <= 16);
     const auto fate = names.from_guest(frame);
     if (fate == Names::Fate::Answer) expect(names.answer().size() <= 512 && names.answer().size() > 42);
     // Nothing that is passed on is for this host's own addresses.

@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <cstring>
 
+#include "host/fd.hpp"
 #include "host/file_bytes.hpp"
 #include "net/frame.hpp"
 
@@ -16,6 +17,7 @@ namespace {
 
 constexpr const char* kResolverFile = "/etc/resolv.conf";
 constexpr u64 kMostResolverBytes = 1 << 20;
+constexpr usize kSpareDescriptors = 16;  // those that are accepted in one turn with the last one allowed
 
 i64 now_ns() {
   timespec time = {};
@@ -62,7 +64,9 @@ struct UserNetwork::Calls {
   }
   static void timer_free(void*, void* opaque) { self(opaque).timer_ = kNoTimer; }
   static void timer_mod(void*, int64_t expires, void* opaque) { self(opaque).timer_ = expires; }
-  static void poll_fd(int, void*) {}  // they are asked for before each poll
+  // What to wait for is asked before each poll; here they are counted.
+  static void opened(int socket, void* opaque) { self(opaque).limit_.opened(socket); }
+  static void closed(int socket, void* opaque) { self(opaque).limit_.closed(socket); }
   static void notify(void*) {}        // one thread: it is here
 
   static constexpr SlirpCb kTable = {.send_packet = send_packet,
@@ -71,8 +75,8 @@ struct UserNetwork::Calls {
                                      .timer_new = nullptr,
                                      .timer_free = timer_free,
                                      .timer_mod = timer_mod,
-                                     .register_poll_fd = poll_fd,
-                                     .unregister_poll_fd = poll_fd,
+                                     .register_poll_fd = opened,
+                                     .unregister_poll_fd = closed,
                                      .notify = notify,
                                      .init_completed = nullptr,
                                      .timer_new_opaque = timer_new};
@@ -89,9 +93,17 @@ struct UserNetwork::Calls {
   struct Waiting {
     std::vector<pollfd>& descriptors;
     usize first;  // of ours among them
+    const SocketLimit& limit;
   };
+  static bool listens(int socket) {
+    int answer = 0;
+    socklen_t bytes = sizeof answer;
+    return getsockopt(socket, SOL_SOCKET, SO_ACCEPTCONN, &answer, &bytes) == 0 && answer != 0;
+  }
   static int add_poll(int descriptor, int events, void* opaque) {
     auto& waiting = *static_cast<Waiting*>(opaque);
+    // Who comes to a published port waits outside while there are too many.
+    if (waiting.limit.full() && !waiting.limit.is_flow(descriptor) && listens(descriptor)) return -1;
     pollfd entry = {descriptor, 0, 0};
     for (const auto& event : kEvents) {
       if ((events & event.slirp) != 0) entry.events = static_cast<short>(entry.events | event.poll);
@@ -122,6 +134,10 @@ UserNetwork::~UserNetwork() {
 }
 
 Status UserNetwork::start(const UserOptions& options) {
+  // They come on top of what the process may have open, so that nobody else's are taken.
+  const usize spare = kSpareDescriptors + options.publish.size();
+  const usize allowed = host::reserve_descriptors(options.most_sockets + spare);
+  limit_.set(std::min(options.most_sockets, allowed > 2 * spare ? allowed - spare : allowed / 2));
   const std::string domain(Names::kDomain);
   const char* search[] = {domain.c_str(), nullptr};
   SlirpConfig config = {};
@@ -183,12 +199,26 @@ bool UserNetwork::send(const virtio::net::Header& header, const virtio::Segment*
 void UserNetwork::send_frame(std::span<u8> frame) {
   switch (names_.from_guest(frame)) {
     case Names::Fate::Pass:
-      slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
+      send_allowed(frame);
       break;
     case Names::Fate::Answer:
       queue_.put(names_.answer());
       break;
     case Names::Fate::Drop:
+      break;
+  }
+}
+
+void UserNetwork::send_allowed(std::span<u8> frame) {
+  switch (limit_.from_guest(frame)) {
+    case SocketLimit::Fate::Pass:
+      slirp_input(slirp_, frame.data(), static_cast<int>(frame.size()));
+      limit_.done();
+      break;
+    case SocketLimit::Fate::Answer:
+      queue_.put(limit_.answer());
+      break;
+    case SocketLimit::Fate::Drop:
       break;
   }
 }
@@ -215,7 +245,7 @@ int UserNetwork::wait_for(std::vector<pollfd>& descriptors) {
   asked_ = kQueueBytes - queue_.used() > kEnough;
   if (!asked_) return -1;
   u32 timeout = UINT32_MAX;
-  Calls::Waiting waiting = {descriptors, descriptors.size()};
+  Calls::Waiting waiting = {descriptors, descriptors.size(), limit_};
   slirp_pollfds_fill(slirp_, &timeout, Calls::add_poll, &waiting);
   if (timer_ != kNoTimer) {
     const i64 left = std::clamp<i64>(timer_ - now_ns() / 1'000'000, 0, INT32_MAX);

@@ -1,6 +1,6 @@
 // UserNetwork: a network of the guest's own behind address translation, through libslirp: DHCP, DNS, IPv4 and
 // IPv6, ports of the host published to the guest. It uses the sockets that any program may use, and no
-// privilege. docs/network.md, docs/adr/0012-user-networks.md.
+// privilege. docs/network.md, docs/adr/0013-user-networks.md.
 #pragma once
 
 #include <memory>
@@ -12,6 +12,7 @@
 #include "net/names.hpp"
 #include "net/packet_queue.hpp"
 #include "net/port.hpp"
+#include "net/socket_limit.hpp"
 
 struct Slirp;
 
@@ -29,6 +30,7 @@ struct UserOptions {
   std::string hostname = "nacre";  // what the guest is told by DHCP
   bool host_reachable = true;      // the host's own services, as those of 10.0.2.2
   u16 mtu = 1500;
+  usize most_sockets = 1024;       // that the guest may hold at once
 };
 
 class UserNetwork final : public Port {
@@ -44,13 +46,19 @@ class UserNetwork final : public Port {
   int wait_for(std::vector<pollfd>& descriptors) override;
   void happened(std::span<const pollfd> descriptors) override;
 
+  // Sockets that the guest holds; the host's name servers.
+  [[nodiscard]] usize socket_count() const { return limit_.count(); }
+  [[nodiscard]] const NameServers& name_servers() const { return servers_; }
+
  private:
   struct Calls;  // what libslirp calls
 
-  UserNetwork(const Plan& plan, const NameServers& servers) : plan_(plan), names_(plan, servers) {}
+  UserNetwork(const Plan& plan, const NameServers& servers) 
+      : servers_(servers), plan_(plan), names_(plan, servers) {}
   Status start(const UserOptions& options);
   Status publish(const Publish& port);
   void send_frame(std::span<u8> frame);
+  void send_allowed(std::span<u8> frame);
   // libslirp has a frame for the guest. One for which there is no room is lost, as on a wire.
   void put(std::span<u8> frame);
 
@@ -59,8 +67,10 @@ class UserNetwork final : public Port {
   static constexpr usize kEnough = kQueueBytes / 4;
   static constexpr i64 kNoTimer = INT64_MAX;
 
+  const NameServers servers_;
   const Plan plan_;
   Names names_;
+  SocketLimit limit_;
   Slirp* slirp_ = nullptr;
   virtio::net::Offloads offloads_;
   PacketQueue queue_{kQueueBytes};
