@@ -42,15 +42,15 @@ void Capture::write_down(const virtio::net::Header& header, usize bytes) {
   [[maybe_unused]] const ssize_t written = write(STDERR_FILENO, kWords.data(), kWords.size());
 }
 
-bool Capture::send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count) {
+bool Capture::send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count, unsigned pair) {
   // The guest may change the packet meanwhile: what is written down is then not what was sent.
-  if (!port_->send(header, pieces, count)) return false;
+  if (!port_->send(header, pieces, count, pair)) return false;
   if (!over_) write_down(header, gather(pieces, count, record_ + sizeof(Record)));
   return true;
 }
 
-usize Capture::receive(u8* to, virtio::net::Header& header) {
-  const usize bytes = port_->receive(to, header);
+usize Capture::receive(u8* to, virtio::net::Header& header, unsigned& pair) {
+  const usize bytes = port_->receive(to, header, pair);
   if (bytes != 0 && !over_) {
     std::memcpy(record_ + sizeof(Record), to, bytes);
     write_down(header, bytes);

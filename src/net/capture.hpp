@@ -16,8 +16,9 @@ class Capture final : public Port {
   static Result<std::unique_ptr<Port>> create(std::unique_ptr<Port> port, const std::string& path);
 
   [[nodiscard]] host::ThreadRole role() const override { return port_->role(); }
-  bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count) override;
-  usize receive(u8* to, virtio::net::Header& header) override;
+  bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count,
+            unsigned pair) override;
+  usize receive(u8* to, virtio::net::Header& header, unsigned& pair) override;
   void set_offloads(const virtio::net::Offloads& offloads) override { port_->set_offloads(offloads); }
   int wait_for(std::vector<pollfd>& descriptors) override { return port_->wait_for(descriptors); }
   void happened(std::span<const pollfd> descriptors) override { port_->happened(descriptors); }

@@ -93,6 +93,9 @@ Status apply(NetConfig& config, std::string_view name, std::string_view value) {
     if (!number<u16>(value, kLeastMtu, kMostMtu, mtu)) return wrong("mtu", value, "it wants 1280 to 65520.");
     config.mtu = mtu;
     config.user.mtu = mtu;
+  } else if (name == "queues") {
+    if (!number<unsigned>(value, 1, virtio::net::Net::kPairs, config.queues))
+      return wrong("queues", value, "it wants 1 to 8: as many as the guest has processors.");
   } else if (name == "capture") {
     if (value.empty()) return wrong("capture", value, "it wants a file, as in capture=net.pcap.");
     config.capture = value;
@@ -108,8 +111,8 @@ Status apply(NetConfig& config, std::string_view name, std::string_view value) {
     config.user.host_reachable = value == "yes";
   } else {
     return wrong("option", name,
-                 user ? "a user network has publish, hostname, host, mac, mtu and capture."
-                      : "this kind of network has mac, mtu and capture.");
+                 user ? "a user network has publish, hostname, host, mac, mtu, queues and capture."
+                      : "this kind of network has mac, mtu, queues and capture.");
   }
   return {};
 }
@@ -146,7 +149,7 @@ Result<std::unique_ptr<Port>> open(const NetConfig& config) {
       port = TRY(UserNetwork::create(config.user));
       break;
     case NetConfig::Kind::Tap:
-      port = TRY(Tap::create(config.place));
+      port = TRY(Tap::create(config.place, config.queues));
       break;
     case NetConfig::Kind::Switch:
       port = TRY(SwitchPort::create(config.place));

@@ -15,6 +15,7 @@ struct NetConfig {
   UserOptions user;
   std::string place;    // the tap's name, the switch's folder
   std::string capture;  // a file, or empty
+  unsigned queues = 1;  // pairs of queues
   std::optional<Mac> mac;
   std::optional<u16> mtu;
 };

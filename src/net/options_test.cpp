@@ -43,6 +43,8 @@ TEST(NetOptions, OtherKinds) {
   EXPECT_EQ(tap.value().kind, NetConfig::Kind::Tap);
   EXPECT_EQ(tap.value().place, "tap0");
   EXPECT_EQ(mtu_of(tap.value()), 9000);
+  EXPECT_EQ(tap.value().queues, 1U);
+  EXPECT_EQ(parse("tap=tap0,queues=4").value().queues, 4U);
   EXPECT_EQ(lan.value().kind, NetConfig::Kind::Switch);
   EXPECT_EQ(lan.value().place, "/run/lan");
   EXPECT_EQ(lan.value().capture, "a.pcap");
@@ -67,12 +69,14 @@ TEST(NetOptions, WhatIsWrongIsQuotedAndExplained) {
                {"user,mac=00:00:00:00:00:00", "mac", "six bytes"},
                {"user,mac=02:00:00:00:00:gg", "mac", "six bytes"},
                {"user,mtu=100", "\"100\"", "1280 to 65520"},
+               {"tap=tap0,queues=0", "\"0\"", "1 to 8"},
+               {"tap=tap0,queues=9", "\"9\"", "1 to 8"},
                {"user,hostname=-x", "\"-x\"", "letters"},
                {"user,host=maybe", "\"maybe\"", "yes or no"},
                {"user=1", "\"user=1\"", "tap=NAME"},
                {"tap", "\"tap\"", "tap=NAME"},
-               {"tap=tap0,publish=80:80", "\"publish\"", "mac, mtu and capture"},
-               {"switch=/x,host=no", "\"host\"", "mac, mtu and capture"},
+               {"tap=tap0,publish=80:80", "\"publish\"", "mac, mtu, queues and capture"},
+               {"switch=/x,host=no", "\"host\"", "mac, mtu, queues and capture"},
                {"user,capture=", "capture", "a file"},
                {"user,colour=red", "\"colour\"", "publish"}};
   for (const auto& one : cases) {

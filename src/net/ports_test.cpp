@@ -45,7 +45,7 @@ bool send(Port& port, const Bytes& bytes, const Header& header = {}) {
   Bytes copy = bytes;
   const virtio::Segment pieces[] = {{copy.data(), 0, 7},
                                     {copy.data() + 7, 7, static_cast<u32>(copy.size() - 7)}};
-  return port.send(header, pieces, 2);
+  return port.send(header, pieces, 2, 0);
 }
 
 Bytes receive(Port& port) {
@@ -55,7 +55,8 @@ Bytes receive(Port& port) {
   port.happened(descriptors);
   Bytes to(kMostPacket);
   Header header;
-  to.resize(port.receive(to.data(), header));
+  unsigned pair = virtio::net::Network::kAnyPair;
+  to.resize(port.receive(to.data(), header, pair));
   return to;
 }
 
@@ -140,11 +141,11 @@ TEST_F(SwitchTest, SaysWhatIsWrongWithTheFolder) {
 }
 
 TEST(Tap, SaysWhatIsMissing) {
-  const auto nowhere = Tap::create("nacre-nowhere");
+  const auto nowhere = Tap::create("nacre-nowhere", 1);
   ASSERT_FALSE(nowhere);
   EXPECT_THAT(nowhere.error().message(), HasSubstr("ip tuntap add"));
-  EXPECT_FALSE(Tap::create("a-name-of-many-letters"));
-  EXPECT_FALSE(Tap::create("lo"));
+  EXPECT_FALSE(Tap::create("a-name-of-many-letters", 1));
+  EXPECT_FALSE(Tap::create("lo", 2));
 }
 
 // A UDP packet over IPv4 whose checksum has been left undone.
@@ -199,12 +200,12 @@ TEST(Intake, DropsWhatPointsOutsideOfThePacket) {
 struct OnePacket final : Port {
   Bytes sent;
   [[nodiscard]] host::ThreadRole role() const override { return host::ThreadRole::Link; }
-  bool send(const Header&, const virtio::Segment* pieces, unsigned count) override {
+  bool send(const Header&, const virtio::Segment* pieces, unsigned count, unsigned) override {
     sent.resize(kMostPacket);
     sent.resize(gather(pieces, count, sent.data()));
     return true;
   }
-  usize receive(u8* to, Header&) override {
+  usize receive(u8* to, Header&, unsigned&) override {
     const Bytes packet = frame(3, 4, 100);
     std::copy(packet.begin(), packet.end(), to);
     return packet.size();

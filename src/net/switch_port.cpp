@@ -104,7 +104,7 @@ void SwitchPort::send_to_all(usize bytes) {
   }
 }
 
-bool SwitchPort::send(const Header& header, const virtio::Segment* pieces, unsigned count) {
+bool SwitchPort::send(const Header& header, const virtio::Segment* pieces, unsigned count, unsigned) {
   Header clean = header;
   clean.buffers = 0;
   std::memcpy(message_, &clean, sizeof clean);
@@ -142,7 +142,7 @@ void SwitchPort::learn(const u8* mac, const sockaddr_un& from, usize length) {
   learned_[mac_number(mac)] = name;
 }
 
-usize SwitchPort::receive(u8* to, Header& header) {
+usize SwitchPort::receive(u8* to, Header& header, unsigned&) {
   while (!intake_.waiting()) {
     if (!readable_) return 0;
     Header got;

@@ -27,8 +27,9 @@ class SwitchPort final : public Port {
   ~SwitchPort() override;
 
   [[nodiscard]] host::ThreadRole role() const override { return host::ThreadRole::Link; }
-  bool send(const Header& header, const virtio::Segment* pieces, unsigned count) override;
-  usize receive(u8* to, Header& header) override;
+  bool send(const Header& header, const virtio::Segment* pieces, unsigned count,
+            unsigned pair) override;
+  usize receive(u8* to, Header& header, unsigned& pair) override;
   void set_offloads(const virtio::net::Offloads& offloads) override { offloads_ = offloads; }
   int wait_for(std::vector<pollfd>& descriptors) override;
   void happened(std::span<const pollfd> descriptors) override;

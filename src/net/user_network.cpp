@@ -185,7 +185,7 @@ Status UserNetwork::publish(const Publish& port) {
                                      : ": the system refused it.");
 }
 
-bool UserNetwork::send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count) {
+bool UserNetwork::send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count, unsigned) {
   const std::span<u8> frame = {frame_, gather(pieces, count, frame_)};
   // Large packets of IPv4 go on as they are: libslirp takes them. Of IPv6 it takes none longer than the MTU.
   if ((header.gso_type & ~Header::ecn) != Header::tcp6) {
@@ -229,7 +229,7 @@ void UserNetwork::put(std::span<u8> frame) {
   queue_.put(frame);
 }
 
-usize UserNetwork::receive(u8* to, virtio::net::Header& header) {
+usize UserNetwork::receive(u8* to, virtio::net::Header& header, unsigned&) {
   if (queue_.empty()) return 0;
   const std::span<const u8> frame = queue_.front();
   std::copy(frame.begin(), frame.end(), to);

@@ -40,8 +40,9 @@ class UserNetwork final : public Port {
   ~UserNetwork() override;
 
   [[nodiscard]] host::ThreadRole role() const override { return host::ThreadRole::Network; }
-  bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count) override;
-  usize receive(u8* to, virtio::net::Header& header) override;
+  bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count,
+            unsigned pair) override;
+  usize receive(u8* to, virtio::net::Header& header, unsigned& pair) override;
   void set_offloads(const virtio::net::Offloads& offloads) override { offloads_ = offloads; }
   int wait_for(std::vector<pollfd>& descriptors) override;
   void happened(std::span<const pollfd> descriptors) override;

@@ -65,13 +65,14 @@ struct UserNetworkTest : ::testing::Test {
   }
   void send(Bytes frame) {
     const virtio::Segment piece = {frame.data(), 0, static_cast<u32>(frame.size())};
-    EXPECT_TRUE(network->send({}, &piece, 1));
+    EXPECT_TRUE(network->send({}, &piece, 1, 0));
   }
   Bytes receive() {
     Bytes frame(kMostPacket);
     Header header;
     for (unsigned turn = 0; turn < 50; ++turn) {
-      const usize bytes = network->receive(frame.data(), header);
+      unsigned pair = virtio::net::Network::kAnyPair;
+      const usize bytes = network->receive(frame.data(), header, pair);
       if (bytes != 0) return {frame.begin(), frame.begin() + static_cast<long>(bytes)};
       wait();
     }

@@ -89,7 +89,7 @@ Status Devices::add_network(const net::NetConfig& config) {
   auto port = TRY(net::open(config));
   DeviceThread& thread = *TRY(add_thread(port->role()));
   VirtioSlot& slot = add_slot(thread);
-  virtio::net::NetOptions options = {.mtu = net::mtu_of(config)};
+  virtio::net::NetOptions options = {.pairs = config.queues, .mtu = net::mtu_of(config)};
   const net::Mac mac = net::mac_of(config, static_cast<unsigned>(networks_.size()));
   std::copy(mac.begin(), mac.end(), options.mac);
   auto device = std::make_unique<virtio::net::Net>(machine_.board.memory(), slot.ports(), *port, options);

@@ -129,7 +129,7 @@ void Net::transmit(unsigned index) {
       }
       if (!pop(index, chain_)) break;
       bool taken_back = false;
-      if (!send_one(taken_back)) return fail("a packet has no header");
+      if (!send_one(index / 2, taken_back)) return fail("a packet has no header");
       if (taken_back) {
         q.unpop(chain_.id);
         stalled_ |= u64{1} << index;
@@ -143,7 +143,7 @@ void Net::transmit(unsigned index) {
 }
 
 // The packet in chain_. What asks for more than was negotiated, or is too long, is dropped, as a cable would.
-bool Net::send_one(bool& taken_back) {
+bool Net::send_one(unsigned pair, bool& taken_back) {
   ChainReader reader(chain_);
   Header header;
   if (!reader.read(header)) return false;
@@ -159,14 +159,16 @@ bool Net::send_one(bool& taken_back) {
   unsigned count = 0;
   while (reader.left() != 0) pieces_[count++] = reader.take(reader.left());
   if ((link_.load(std::memory_order_relaxed) & LinkStatus::up) == 0) return true;
-  taken_back = !network_.send(header, pieces_, count);
+  taken_back = !network_.send(header, pieces_, count, pair);
   return true;
 }
 
 // --- to the guest ---
 
-// Packets of one flow stay in one pair, so that they stay in order: by addresses and ports, where it is IPv4.
-unsigned Net::pair_for(const u8* packet, usize bytes) const {
+// Packets of one flow stay in one pair, so that they stay in order: the network's, or by addresses and ports,
+// where it is IPv4. The driver may use fewer pairs than the network knows of.
+unsigned Net::pair_for(const u8* packet, usize bytes, unsigned wanted) const {
+  if (wanted != Network::kAnyPair) return wanted % active_pairs_;
   if (active_pairs_ == 1 || bytes < 38 || packet[12] != 0x08 || packet[13] != 0x00) return 0;
   u32 hash = packet[23];
   for (usize i = 26; i < 38; ++i) hash = hash * 31 + packet[i];
@@ -178,7 +180,8 @@ void Net::receive() {
   for (unsigned received = 0; received < kBudget && !is_stopping() && !is_broken(); ++received) {
     if (held_bytes_ == 0) {
       held_ = Header{};
-      held_bytes_ = network_.receive(packet_, held_);
+      held_pair_ = Network::kAnyPair;
+      held_bytes_ = network_.receive(packet_, held_, held_pair_);
       if (held_bytes_ == 0) break;
       NACRE_CHECK(held_bytes_ <= kMostPacket);
       if ((link_.load(std::memory_order_relaxed) & LinkStatus::up) == 0) {
@@ -186,7 +189,7 @@ void Net::receive() {
         continue;
       }
     }
-    const unsigned index = 2 * pair_for(packet_, held_bytes_);
+    const unsigned index = 2 * pair_for(packet_, held_bytes_, held_pair_);
     Queue& q = queue(index);
     if (!deliver(index)) {
       // No room. The driver is asked to ring; it may have made some just before it heard.

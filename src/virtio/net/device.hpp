@@ -20,11 +20,15 @@ struct Offloads {
 // The backend: where the cable ends.
 class Network {
  public:
-  // A packet from the guest, in pieces. False: not now; it is offered again when the device is next run.
-  [[nodiscard]] virtual bool send(const Header& header, const Segment* pieces, unsigned count) = 0;
+  static constexpr unsigned kAnyPair = ~0U;
+
+  // A packet from the guest, in pieces, by queue pair `pair`. False: not now; it is offered again when the
+  // device is next run.
+  [[nodiscard]] virtual bool send(const Header& header, const Segment* pieces, unsigned count,
+                                  unsigned pair) = 0;
   // The next packet for the guest: its bytes at `to` (room for kMostPacket), its length, its header but for
-  // `buffers`. 0: none.
-  [[nodiscard]] virtual usize receive(u8* to, Header& header) = 0;
+  // `buffers`. 0: none. `pair` is kAnyPair, and left so where the network does not care.
+  [[nodiscard]] virtual usize receive(u8* to, Header& header, unsigned& pair) = 0;
   virtual void set_offloads(const Offloads& offloads) = 0;
 
  protected:
@@ -73,12 +77,12 @@ class Net final : public Device {
   bool stopped() override;
 
   void transmit(unsigned index);
-  bool send_one(bool& taken_back);
+  bool send_one(unsigned pair, bool& taken_back);
   void receive();
   bool deliver(unsigned index);
   void control(unsigned index);
   u8 obey(ChainReader& reader);
-  [[nodiscard]] unsigned pair_for(const u8* packet, usize bytes) const;
+  [[nodiscard]] unsigned pair_for(const u8* packet, usize bytes, unsigned wanted) const;
   void store_mac(const u8* mac);
   void tell_offloads(const Offloads& offloads);
 
@@ -92,6 +96,7 @@ class Net final : public Device {
   u64 stalled_ = 0;       // transmit queues that the network did not take from
   usize held_bytes_ = 0;  // a packet that waits for buffers in packet_; 0: none
   Header held_;
+  unsigned held_pair_ = 0;
   Queue queue_[2 * kPairs + 1];
   Chain chain_;
   Segment pieces_[kMaxQueueSize];

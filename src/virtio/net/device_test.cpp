@@ -185,6 +185,28 @@ TEST_P(NetTest, FlowsStayInTheirQueuePair) {
   EXPECT_GT(second, 0u);
 }
 
+// A network that has queues of its own says by which pair; a driver that uses one has all there.
+TEST_P(NetTest, TheNetworkMayChooseThePair) {
+  bring_up(kPlain | F::multi_queue);
+  for (const unsigned pairs : {1U, 2U}) {
+    if (pairs == 2) {
+      ASSERT_EQ(command(4, 4, 0, std::string("\2\0", 2)), Control::ok);
+    }
+    for (const unsigned queue : {0U, 2U}) driver.add(queue, {}, {{driver.allocate(200), 200}});
+    network.next_pair = 1;
+    network.waiting.emplace_back(Header{}, packet(60));
+    net.run();
+    EXPECT_EQ(driver.used(0).size(), 2 - pairs);
+    EXPECT_EQ(driver.used(2).size(), pairs - 1);
+  }
+  const u64 at = driver.allocate(100);
+  guest.store<u64>(at, 0);
+  guest.store<u32>(at + 8, 0);
+  driver.add(3, {{at, 100}}, {});
+  driver.kick(3);
+  EXPECT_EQ(network.last_pair, 1U);
+}
+
 TEST_P(NetTest, ControlCommands) {
   bring_up(kPlain | F::guest_csum | F::ctrl_guest_offloads);
   EXPECT_EQ(command(2, 1, 1, "\6\5\4\3\2\1"), Control::ok);

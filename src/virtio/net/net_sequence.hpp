@@ -15,16 +15,21 @@ struct ListNetwork final : Network {
   bool takes = true;
   Offloads offloads;
 
-  bool send(const Header& header, const Segment* pieces, unsigned count) override {
+  unsigned last_pair = kAnyPair;  // of what was sent
+  unsigned next_pair = kAnyPair;  // for what waits
+
+  bool send(const Header& header, const Segment* pieces, unsigned count, unsigned pair) override {
     if (!takes) return false;
+    last_pair = pair;
     std::string packet;
     for (unsigned i = 0; i < count; ++i)
       packet.append(reinterpret_cast<const char*>(pieces[i].host), pieces[i].bytes);
     sent.emplace_back(header, packet);
     return true;
   }
-  usize receive(u8* to, Header& header) override {
+  usize receive(u8* to, Header& header, unsigned& pair) override {
     if (waiting.empty()) return 0;
+    pair = next_pair;
     const auto [first, packet] = waiting.front();
     waiting.pop_front();
     header = first;
@@ -46,6 +51,8 @@ inline void net_sequence(nacre::testing::ByteSource bytes) {
         network.takes = more.take<u8>() % 4 != 0;
         network.sent.clear();
         if (more.take<u8>() % 2 == 0) {
+          const u8 pair = more.take<u8>();
+          network.next_pair = pair % 4 == 0 ? Network::kAnyPair : pair;
           network.waiting.emplace_back(Header{}, std::string(1 + more.take<u16>() % 5000, 'x'));
         }
         const unsigned queue = more.take<u8>() % 5;
