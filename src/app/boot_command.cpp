@@ -165,7 +165,7 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
   command_
       ->add_option("--net", networks_,
                    "Give the guest a network: user (address translation, no privilege; publish=[ADDRESS:]HOST:GUEST[/udp], "
-                   "hostname=NAME, host=no), tap=NAME, or switch=FOLDER (among guests); all with mac=MAC, mtu=BYTES, "
+                   "hostname=NAME, host=no), tap=NAME, or switch=FOLDER (among guests); all with mac=MAC, mtu=BYTES, queues=COUNT, "
                    "capture=FILE; may be given again")
       ->type_name("KIND[,OPTION=VALUE...]")
       ->expected(1)

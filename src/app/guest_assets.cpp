@@ -101,6 +101,22 @@ Status add_shares(guest::CpioWriter& archive, const GuestShares& shares) {
   return Error{"--add may not replace what nacre run itself puts into the guest."};
 }
 
+bool add_text(guest::CpioWriter& archive, const char* path, const std::string& text) {
+  return archive.file(path, 0644, as_bytes(text));
+}
+
+Status add_network(guest::CpioWriter& archive, const GuestNetwork& network) {
+  for (const std::string& path : network.modules) {
+    const std::string name = path.substr(path.rfind('/') + 1);
+    if (auto status = add_file(archive, {path, GuestNetwork::kModules + name}); !status) return status.error();
+  }
+  // Who adds a resolv.conf means it.
+  if (!archive.contains("/etc/resolv.conf") && !add_text(archive, "/etc/resolv.conf", network.resolver))
+    return Error{"--add may not make a folder of /etc/resolv.conf."};
+  if (add_text(archive, channel::kNetworkScript, network.set_up)) return {};
+  return Error{"--add may not replace what nacre run itself puts into the guest."};
+}
+
 }  // namespace
 
 Result<std::string> cached_file(const char* name) {
@@ -129,6 +145,9 @@ Result<std::vector<std::byte>> build_initramfs(const GuestContent& content) {
   guest::CpioWriter archive;
   for (const AddedFile& added : content.files) {
     if (auto status = add_file(archive, added); !status) return status.error();
+  }
+  if (content.network) {
+    if (auto status = add_network(archive, *content.network); !status) return status.error();
   }
   if (content.shares) {
     if (auto status = add_shares(archive, *content.shares); !status) return status.error();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "app/guest_network.hpp"
 #include "app/guest_shares.hpp"
 #include "base/result.hpp"
 #include "base/types.hpp"
@@ -26,6 +27,7 @@ struct GuestContent {
   std::vector<std::string> environment;  // NAME=VALUE
   std::vector<AddedFile> files;
   std::optional<GuestShares> shares;
+  std::optional<GuestNetwork> network;
 };
 
 Result<std::vector<std::byte>> build_initramfs(const GuestContent& content);

@@ -36,6 +36,7 @@ Examples:
   nacre run -- sh -c 'dmesg | head'
   sort < words | nacre run -- uniq -c > counts
   nacre run --share . -- sh -c 'grep -rl TODO . | wc -l'
+  nacre run --net user -- wget -q -O - http://deb.debian.org
   nacre run --add ./program:/bin/program --memory 2G -- program --option
 )";
 
@@ -118,6 +119,13 @@ RunCommand::RunCommand(CLI::App& app)
       ->expected(1)
       ->allow_extra_args(false)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--net", networks_,
+                   "Give the guest a network, set up before the command runs: user, with its options "
+                   "(publish=[ADDRESS:]HOST:GUEST[/udp], host=no, capture=FILE …); without it there is none")
+      ->type_name("user[,OPTION...]")
+      ->expected(1)
+      ->allow_extra_args(false);
   command_->add_flag("-n,--no-input", no_input_, "Give the command an empty standard input");
   machine_.add_to(*command_);
 }
@@ -139,6 +147,7 @@ Result<GuestContent> RunCommand::content() const {
   }
   const auto shares = TRY(parse_shares(shares_));
   if (!shares.empty()) content.shares = TRY(guest_shares(shares, !kernel_.empty()));
+  if (!networks_.empty()) content.network = TRY(guest_network(net::UserNetwork::plan(), !kernel_.empty()));
   for (const std::string& text : added_) content.files.push_back(TRY(parse_added_file(text)));
   return content;
 }
@@ -183,6 +192,11 @@ Result<int> RunCommand::try_run(const host::ClockPair& early) {
   const auto signals = TRY(SignalEvents::create());
   vm::Config config = TRY(machine_.config(early));
   config.devices.shares = TRY(parse_shares(shares_));
+  for (const std::string& text : networks_) {
+    config.devices.networks.push_back(TRY(net::parse(text)));
+    if (config.devices.networks.size() > 1 || config.devices.networks[0].kind != net::NetConfig::Kind::User)
+      return Error{"nacre run takes one --net, of the kind user, which it can set up in the guest; nacre boot takes all kinds."};
+  }
   config.serial_ports = words_.empty() ? 1 : 2;
   auto vm = TRY(vm::Vm::create(config));
   if (auto status = load(*vm, config); !status) return status.error();

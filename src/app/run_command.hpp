@@ -28,7 +28,7 @@ class RunCommand {
   CLI::App* command_;
   MachineOptions machine_;
   std::string kernel_, append_;
-  std::vector<std::string> added_, shares_, words_;
+  std::vector<std::string> added_, networks_, shares_, words_;
   bool no_input_ = false;
 };
 

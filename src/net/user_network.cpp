@@ -129,6 +129,10 @@ Result<std::unique_ptr<UserNetwork>> UserNetwork::create(const UserOptions& opti
   return network;
 }
 
+Plan UserNetwork::plan() {
+  return Plan::beside(host_name_servers());
+}
+
 UserNetwork::~UserNetwork() {
   if (slirp_ != nullptr) slirp_cleanup(slirp_);
 }

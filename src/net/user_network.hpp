@@ -38,6 +38,8 @@ class UserNetwork final : public Port {
   // Binds the published ports and reads the host's resolv.conf.
   static Result<std::unique_ptr<UserNetwork>> create(const UserOptions& options);
   ~UserNetwork() override;
+  // The addresses that create() chooses on this host.
+  static Plan plan();
 
   [[nodiscard]] host::ThreadRole role() const override { return host::ThreadRole::Network; }
   bool send(const virtio::net::Header& header, const virtio::Segment* pieces, unsigned count,

@@ -344,7 +344,7 @@ Agent agent;
 extern "C" [[noreturn]] void agent_main() {
   prepare_system();
   read_words(channel::kEnvironmentFile, environment_text, environment);
-  const bool ready = set_up(channel::kShareScript, "shared folders");
+  const bool ready = set_up(channel::kNetworkScript, "network") && set_up(channel::kShareScript, "shared folders");
   go_to_directory();
   if (ready && read_words(channel::kCommandFile, command_text, command) != 0) {
     if (const long port = open(channel::kGuestPort, O_RDWR | O_NOCTTY | O_CLOEXEC); port >= 0) {

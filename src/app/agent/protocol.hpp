@@ -32,6 +32,7 @@ constexpr const char* kCommandFile = "/etc/nacre/command";
 constexpr const char* kEnvironmentFile = "/etc/nacre/environment";
 constexpr const char* kShareScript = "/etc/nacre/shares";
 constexpr const char* kDirectoryFile = "/etc/nacre/directory";  // where the command starts, if there is one
+constexpr const char* kNetworkScript = "/etc/nacre/network";
 constexpr const char* kAgentPath = "/bin/nacre-agent";
 constexpr const char* kGuestPort = "/dev/ttyS1";
 
