@@ -1,6 +1,6 @@
 // Tap: a guest on a tap interface of the host's kernel, which does checksums and segmentation. It must be
 // there and be ours to use. An interface with several queues (IFF_MULTI_QUEUE) has a descriptor for each, and
-// the kernel sends a flow's packets by the queue that the flow came from: they are the guest's queue pairs.
+// the kernel sends a flow's packets by the queue that the flow came from, and the guest gets them in the pair of that number.
 // docs/network.md.
 #pragma once
 

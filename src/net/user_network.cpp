@@ -237,11 +237,12 @@ usize UserNetwork::receive(u8* to, virtio::net::Header& header, unsigned&) {
   if (queue_.empty()) return 0;
   const std::span<const u8> frame = queue_.front();
   std::copy(frame.begin(), frame.end(), to);
-  const usize bytes = frame.size();
+  joiner_.start(to, frame.size(), offloads_);
   queue_.pop();
+  while (!queue_.empty() && joiner_.append(queue_.front())) queue_.pop();
   // It was made in this process: the guest need not look for damage on the wire.
   if (offloads_.csum) header.flags = virtio::net::Header::data_valid;
-  return bytes;
+  return joiner_.finish(header);
 }
 
 int UserNetwork::wait_for(std::vector<pollfd>& descriptors) {

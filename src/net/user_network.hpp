@@ -9,6 +9,7 @@
 
 #include "base/result.hpp"
 #include "net/frame.hpp"
+#include "net/joiner.hpp"
 #include "net/names.hpp"
 #include "net/packet_queue.hpp"
 #include "net/port.hpp"
@@ -82,6 +83,7 @@ class UserNetwork final : public Port {
   void* timer_argument_ = nullptr;
   std::span<const pollfd> happened_;  // while libslirp looks at them
   Segmenter segmenter_;
+  Joiner joiner_;
   u8 frame_[virtio::net::kMostPacket];
   u8 segment_[virtio::net::kMostPacket];
 };
