@@ -49,18 +49,6 @@ u16 transport_checksum(std::span<const u8> addresses, u8 protocol, std::span<con
   return sum == 0 ? u16{0xffff} : sum;  // to UDP 0 means that there is none
 }
 
-u32 flow_hash(std::span<const u8> frame) {
-  if (frame.size() < kEthernetBytes + 44) return 0;
-  const u8* ip = frame.data() + kEthernetBytes;
-  const u16 type = load16(frame.data() + 12);
-  usize from = 0, to = 0;  // addresses and ports, which follow them where there are no options
-  if (type == 0x0800 && ip[0] == 0x45 && (load16(ip + 6) & 0x3fff) == 0) from = 12, to = 24;
-  if (type == 0x86dd) from = 8, to = 44;
-  u32 hash = 0;
-  for (; from < to; from += 4) hash = (hash ^ load32(ip + from)) * 0x9e3779b1;
-  return hash ^ hash >> 16;
-}
-
 bool finish_checksum(const Header& header, std::span<u8> frame) {
   if ((header.flags & Header::needs_csum) == 0) return true;
   const usize field = usize{header.csum_start} + header.csum_offset;

@@ -39,9 +39,6 @@ u16 ones_sum(std::span<const u8> bytes, u16 before = 0);
 // in. `addresses`: source and destination as they stand in the IP header.
 u16 transport_checksum(std::span<const u8> addresses, u8 protocol, std::span<const u8> packet);
 
-// The same for all packets of a TCP or UDP flow one way, 0 where there are no ports in sight.
-u32 flow_hash(std::span<const u8> frame);
-
 // Fills in the checksum that `header` says is to be done. False: it lies outside of the frame.
 [[nodiscard]] bool finish_checksum(const Header& header, std::span<u8> frame);
 

@@ -75,23 +75,22 @@ void Tap::tell_kernel() {
   static_cast<void>(ioctl(queues_[0].file.number(), TUNSETOFFLOAD, flags));
 }
 
-// By the flow, not by the guest's pair: the kernel sends a flow's packets back by the queue that its last one
-// came from, and the guest changes pairs with the processor that it runs on. Packets in two queues come in
-// another order than they were sent in.
-bool Tap::send(const Header& header, const virtio::Segment* pieces, unsigned count, unsigned) {
+bool Tap::send(const Header& header, const virtio::Segment* pieces, unsigned count, unsigned pair) {
   Header clean = header;
   clean.buffers = 0;
   std::memcpy(frame_, &clean, sizeof clean);
   const usize bytes = sizeof clean + gather(pieces, count, frame_ + sizeof clean);
-  Queue& queue = queues_[queues_.size() == 1 ? 0 : flow_hash({frame_ + sizeof clean, bytes - sizeof clean}) % queues_.size()];
+  Queue& queue = queues_[pair % queues_.size()];
   const ssize_t written = write(queue.file.number(), frame_, bytes);
   queue.full = written < 0 && (errno == EAGAIN || errno == EINTR);
   return !queue.full;  // what the kernel does not want otherwise is lost, as on a cable that is not plugged in
 }
 
+// A queue is read until it is empty, or others have waited long: the kernel moves a flow to another queue with
+// the processor that the guest's program runs on, and what is left in the first would come too late.
 bool Tap::read_next() {
-  for (usize looked = 0; looked < queues_.size(); ++looked) {
-    turn_ = (turn_ + 1) % queues_.size();
+  if (++in_turn_ > kMostInTurn) turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0;
+  for (usize looked = 0; looked < queues_.size(); ++looked, turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0) {
     Queue& queue = queues_[turn_];
     while (queue.readable) {
       Header got;

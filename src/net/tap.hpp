@@ -1,6 +1,6 @@
 // Tap: a guest on a tap interface of the host's kernel, which does checksums and segmentation. It must be
 // there and be ours to use. An interface with several queues (IFF_MULTI_QUEUE) has a descriptor for each, and
-// the kernel sends a flow's packets by the queue that the flow came from, and the guest gets them in the pair of that number.
+// the kernel sends a flow's packets by the queue that the flow came from: they are the guest's queue pairs.
 // docs/network.md.
 #pragma once
 
@@ -39,8 +39,11 @@ class Tap final : public Port {
   // The next packet of any queue into intake_; false: there is none.
   bool read_next();
 
+  static constexpr unsigned kMostInTurn = 256;
+
   std::vector<Queue> queues_;
-  usize turn_ = 0;                  // whose packet intake_ has; the next one looks further
+  usize turn_ = 0;                  // whose packet intake_ has
+  unsigned in_turn_ = 0;
   virtio::net::Offloads offloads_;  // the guest's
   // The kernel is told on this port's thread: a vCPU's may not.
   std::atomic<bool> changed_ = true;
