@@ -9,8 +9,9 @@ namespace nacre::app {
 namespace {
 
 // In the order in which they need each other.
-constexpr const char* kModuleNames[] = {"virtio_ring", "virtio", "virtio_pci_legacy_dev", "virtio_pci_modern_dev",
-                                        "virtio_pci", "failover",    "net_failover",          "virtio_net"};
+constexpr const char* kModuleNames[] = {"virtio_ring",           "virtio",     "virtio_pci_legacy_dev",
+                                        "virtio_pci_modern_dev", "virtio_pci", "failover",
+                                        "net_failover",          "virtio_net"};
 
 std::string text_of(const net::Address4& address) {
   char text[INET_ADDRSTRLEN] = {};
@@ -37,10 +38,13 @@ Result<GuestNetwork> guest_network(const net::Plan& plan, bool own_kernel) {
     }
   }
   network.set_up +=
-      "[ -e /sys/class/net/eth0 ] || { echo 'The guest has no eth0: its kernel has no driver for virtio networks.' >&2; exit 1; }\n"
-      "ip addr add " + text_of(plan.guest) + "/24 dev eth0\nip link set eth0 up\nip route add default via " +
+      "[ -e /sys/class/net/eth0 ] || { echo 'The guest has no eth0: its kernel has no driver for virtio "
+      "networks.' >&2; exit 1; }\n"
+      "ip addr add " +
+      text_of(plan.guest) + "/24 dev eth0\nip link set eth0 up\nip route add default via " +
       text_of(plan.host) + "\n";
-  network.resolver = "search " + std::string(net::Names::kDomain) + "\nnameserver " + text_of(plan.names) + "\n";
+  network.resolver =
+      "search " + std::string(net::Names::kDomain) + "\nnameserver " + text_of(plan.names) + "\n";
   return network;
 }
 

@@ -9,6 +9,7 @@
 #include "irq/testing/byte_source.hpp"
 #include "net/frame.hpp"
 #include "net/intake.hpp"
+#include "net/joiner.hpp"
 #include "net/names.hpp"
 #include "net/socket_limit.hpp"
 
@@ -62,15 +63,39 @@ inline void frame_sequence(nacre::testing::ByteSource bytes) {
     header.csum_start = bytes.take<u8>() % 4 == 0 ? bytes.take<u16>() : bytes.pick(kStarts);
     header.csum_offset = bytes.take<u8>() % 4 == 0 ? bytes.take<u16>() : 16;
 
-    static u8 segment[kMostPacket];
+    static u8 segment[kMostPacket], joined[kMostPacket];
+    Joiner joiner;
+    const virtio::net::Offloads all = {.csum = true, .tso4 = true, .tso6 = true};
+    std::copy(frame.begin(), frame.end(), joined);
+    joiner.start(joined, frame.size(), all);
+    static_cast<void>(joiner.append(frame));
+    Header as_one;
+    expect(joiner.finish(as_one) <= kMostPacket);
+    usize parts = 0;
     Segmenter segmenter;
     if (segmenter.start(header, frame)) {
       usize count = 0;
       while (const usize length = segmenter.next(segment)) {
         expect(length <= frame.size() && ++count <= frame.size());
+        // Joined again as far as it goes.
+        if (parts == 0 || !joiner.append({segment, length})) {
+          std::copy_n(segment, length, joined);
+          joiner.start(joined, length, all);
+          parts = 0;
+        }
+        ++parts;
         static_cast<void>(names.from_guest({segment, length}));
       }
       expect(count != 0 && !segmenter.active());
+      Header one;
+      const usize length = joiner.finish(one);
+      expect(length <= kMostPacket && (parts > 1) == (one.gso_type != Header::none));
+      // What was joined can be cut, into as many.
+      if (parts > 1) {
+        expect(segmenter.start(one, {joined, length}));
+        while (segmenter.next(segment) != 0) --parts;
+        expect(parts == 0);
+      }
     }
     static Intake intake;
     std::copy(frame.begin(), frame.end(), intake.buffer());

@@ -39,8 +39,8 @@ Joiner::Segment Joiner::look_at(std::span<const u8> frame) {
   segment.end = kIp + bytes;
   segment.last = (tcp[13] & kPush) != 0;
   // A frame may be longer than its packet, by padding; then it has little in it.
-  segment.usable = segment.end == frame.size() && segment.payload >= segment.tcp + 20 && segment.payload < segment.end &&
-                   (tcp[13] & ~kPush) == kAck;
+  segment.usable = segment.end == frame.size() && segment.payload >= segment.tcp + 20 &&
+                   segment.payload < segment.end && (tcp[13] & ~kPush) == kAck;
   return segment;
 }
 
@@ -100,7 +100,8 @@ usize Joiner::finish(Header& header) {
   }
   // Of the checksum only the part that is not in the packet; the segments' own were not looked at, they were
   // made in this process.
-  const std::span<const u8> addresses = first_.v6 ? std::span<const u8>{ip + 8, 32} : std::span<const u8>{ip + 12, 8};
+  const std::span<const u8> addresses =
+      first_.v6 ? std::span<const u8>{ip + 8, 32} : std::span<const u8>{ip + 12, 8};
   store16(frame_ + first_.tcp + 16, ones_sum(rest, ones_sum(addresses)));
   header.flags = Header::needs_csum;
   header.gso_type = first_.v6 ? Header::tcp6 : Header::tcp4;

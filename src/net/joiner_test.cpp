@@ -55,12 +55,14 @@ std::vector<Bytes> cut(const Bytes& frame, bool v6, u16 each) {
   EXPECT_TRUE(segmenter.start(header, frame));
   std::vector<Bytes> segments;
   Bytes to(kMostPacket);
-  while (const usize bytes = segmenter.next(to.data())) segments.emplace_back(to.begin(), to.begin() + static_cast<long>(bytes));
+  while (const usize bytes = segmenter.next(to.data()))
+    segments.emplace_back(to.begin(), to.begin() + static_cast<long>(bytes));
   return segments;
 }
 
 // What comes of these in order: packets and their headers.
-std::vector<std::pair<Header, Bytes>> join(const std::vector<Bytes>& segments, const virtio::net::Offloads& guest = kAll) {
+std::vector<std::pair<Header, Bytes>> join(const std::vector<Bytes>& segments,
+                                           const virtio::net::Offloads& guest = kAll) {
   std::vector<std::pair<Header, Bytes>> packets;
   Joiner joiner;
   for (usize i = 0; i < segments.size();) {
@@ -124,7 +126,8 @@ TEST(Joiner, WhatDiffersStaysApart) {
   const struct {
     usize at;
     u8 flip;
-  } changes[] = {{3, 1}, {9, 1}, {15, 4}, {20, 0x40}, {22, 1}, {29, 1}, {33, 1}, {35, 1}, {37, 1}, {41, 1}, {45, 1}, {47, kFin}, {47, 2}, {49, 1}};
+  } changes[] = {{3, 1},  {9, 1},  {15, 4}, {20, 0x40}, {22, 1},    {29, 1}, {33, 1},
+                 {35, 1}, {37, 1}, {41, 1}, {45, 1},    {47, kFin}, {47, 2}, {49, 1}};
   for (const auto& change : changes) {
     auto changed = segments;
     changed[2][change.at] ^= change.flip;

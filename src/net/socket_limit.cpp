@@ -50,9 +50,7 @@ struct SocketLimit::Packet {
     return frame.subspan(kEthernetBytes + (v6 ? 8 : 12), v6 ? 32 : 8);
   }
   [[nodiscard]] bool is_tcp() const { return protocol == kTcp; }
-  [[nodiscard]] bool is_datagram() const {
-    return protocol == kUdp || protocol == (v6 ? kIcmp6 : kIcmp);
-  }
+  [[nodiscard]] bool is_datagram() const { return protocol == kUdp || protocol == (v6 ? kIcmp6 : kIcmp); }
   // Only this begins a connection. Options and data of it do not matter.
   [[nodiscard]] bool is_syn() const {
     return is_tcp() && transport + kTcpBytes <= end && (header()[13] & (kSyn | kReset | kAck)) == kSyn;

@@ -19,13 +19,17 @@ namespace {
 
 Error refused(const std::string& name, unsigned queues, int why) {
   Error error = Error("Cannot use the network interface ").append(name.c_str());
-  if (why == EPERM) return error.append(": it is not yours; root gives it: ip tuntap add dev NAME mode tap user YOU.");
+  if (why == EPERM)
+    return error.append(": it is not yours; root gives it: ip tuntap add dev NAME mode tap user YOU.");
   if (why == EBUSY) return error.append(": another program has it.");
   // The kernel does not say which.
   if (why == EINVAL && queues > 1)
-    return error.append(": it is not a tap interface of several queues; root makes one: ip tuntap add dev NAME mode tap multi_queue user YOU.");
+    return error.append(
+        ": it is not a tap interface of several queues; root makes one: ip tuntap add dev NAME mode tap "
+        "multi_queue user YOU.");
   if (why == EINVAL)
-    return error.append(": it is not a tap interface of this kind; one made with multi_queue wants queues=2 or more.");
+    return error.append(
+        ": it is not a tap interface of this kind; one made with multi_queue wants queues=2 or more.");
   if (why == E2BIG) return error.append(": it has no queue left.");
   return error.append(": the system refused it.");
 }
@@ -83,14 +87,16 @@ bool Tap::send(const Header& header, const virtio::Segment* pieces, unsigned cou
   Queue& queue = queues_[pair % queues_.size()];
   const ssize_t written = write(queue.file.number(), frame_, bytes);
   queue.full = written < 0 && (errno == EAGAIN || errno == EINTR);
-  return !queue.full;  // what the kernel does not want otherwise is lost, as on a cable that is not plugged in
+  return !queue
+              .full;  // what the kernel does not want otherwise is lost, as on a cable that is not plugged in
 }
 
-// A queue is read until it is empty, or others have waited long: the kernel moves a flow to another queue with
-// the processor that the guest's program runs on, and what is left in the first would come too late.
+// A queue is read until it is empty, or others have waited long: the kernel moves a flow to another queue
+// with the processor that the guest's program runs on, and what is left in the first would come too late.
 bool Tap::read_next() {
   if (++in_turn_ > kMostInTurn) turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0;
-  for (usize looked = 0; looked < queues_.size(); ++looked, turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0) {
+  for (usize looked = 0; looked < queues_.size();
+       ++looked, turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0) {
     Queue& queue = queues_[turn_];
     while (queue.readable) {
       Header got;

@@ -33,7 +33,8 @@ inline Bytes ip4(const Peer& from, const Peer& to, u8 protocol, const Bytes& pay
   return frame;
 }
 
-inline Bytes tcp(const Peer& from, const Peer& to, u16 source, u16 target, u8 flags, u32 sequence = 1, u32 acknowledged = 0) {
+inline Bytes tcp(const Peer& from, const Peer& to, u16 source, u16 target, u8 flags, u32 sequence = 1,
+                 u32 acknowledged = 0) {
   Bytes packet(20);
   store16(&packet[0], source);
   store16(&packet[2], target);

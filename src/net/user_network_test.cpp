@@ -89,7 +89,8 @@ struct UserNetworkTest : ::testing::Test {
     for (;;) {
       const Bytes frame = receive();
       if (frame.empty()) return 0;
-      if (frame.size() < 54 || load16(&frame[12]) != 0x0800 || frame[23] != 6 || load16(&frame[36]) != port) continue;
+      if (frame.size() < 54 || load16(&frame[12]) != 0x0800 || frame[23] != 6 || load16(&frame[36]) != port)
+        continue;
       if (sequence != nullptr) *sequence = load32(&frame[38]);
       return frame[47];
     }
