@@ -91,8 +91,8 @@ bool Tap::send(const Header& header, const virtio::Segment* pieces, unsigned cou
               .full;  // what the kernel does not want otherwise is lost, as on a cable that is not plugged in
 }
 
-// A queue is read until it is empty, or others have waited long: the kernel moves a flow to another queue
-// with the processor that the guest's program runs on, and what is left in the first would come too late.
+// A queue is read until it is empty, or others have waited long: a flow that the kernel moves to another has
+// less of it left behind.
 bool Tap::read_next() {
   if (++in_turn_ > kMostInTurn) turn_ = (turn_ + 1) % queues_.size(), in_turn_ = 0;
   for (usize looked = 0; looked < queues_.size();
