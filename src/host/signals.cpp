@@ -195,10 +195,11 @@ KickableThread KickableThread::current() {
   return thread;
 }
 
-void KickableThread::kick() const {
+bool KickableThread::kick() const {
   const int saved = errno;
-  syscall(SYS_tgkill, process_, thread_, SignalDispatcher::kick_signal());
+  const bool sent = syscall(SYS_tgkill, process_, thread_, SignalDispatcher::kick_signal()) == 0;
   errno = saved;
+  return sent;
 }
 
 }  // namespace nacre::host

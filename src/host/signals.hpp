@@ -91,8 +91,9 @@ class KickableThread {
  public:
   // The calling thread.
   static KickableThread current();
-  // Sends the kick signal. Async-signal-safe. Nothing happens once the thread is gone.
-  void kick() const;
+  // Sends the kick signal. Async-signal-safe. False, and nothing happens, once the thread is gone, or when the user has
+  // as many signals under way as the host allows.
+  bool kick() const;
   [[nodiscard]] pid_t id() const { return thread_; }
 
  private:

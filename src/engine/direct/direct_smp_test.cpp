@@ -142,7 +142,7 @@ TEST_F(DirectSmpTest, the_translator_does_the_same) {
   write_and_read(plain_page, kAlias + kVersion - 1, engine::DirectMode::Off);
 }
 
-// Of two no-operations becomes CPUID while another processor runs them: that must find out.
+// Of two no-operations becomes CPUID while another processor runs them. Once it has been told, that must find the guest's.
 GUEST_CODE(becomes_cpuid, R"(
   .rept 0x80
   mov %rbx, %rcx
@@ -158,8 +158,9 @@ GUEST_CODE(becomes_cpuid, R"(
   ret)")
 constexpr u64 kBecomes = 3 * 0x80 + 8;  // aligned
 GUEST_CODE(waits_for_change, R"(
-1: call *%rdi
-  test %eax, %eax
+1: mov (%rsi), %ebp
+  call *%rdi
+  test %ebp, %ebp
   jz 1b
   syscall)")
 // The bytes as they are would have its page left to the interpreter.
@@ -170,6 +171,7 @@ GUEST_CODE(changes, R"(
   mov $0xa20e, %eax
   inc %eax
   mov %ax, (%rdi)
+  movl $1, (%rsi)
   syscall)")
 
 TEST_F(DirectSmpTest, what_is_written_is_looked_through_before_it_runs) {
@@ -181,6 +183,7 @@ TEST_F(DirectSmpTest, what_is_written_is_looked_through_before_it_runs) {
     m.load(kFunctionPage, becomes_cpuid);
     m.put64(m.page_entry(kAlias), kFunctionPage | 5);
     m.vcpus[0]->state().gpr[x86::RDI] = kFunctionPage + kBecomes;
+    m.vcpus[0]->state().gpr[x86::RSI] = kPublished;
     set_reader(m, 1, linear + kBecomes - 8, 0);
     for (std::thread& thread : start(m)) thread.join();
     EXPECT_EQ(m.vcpus[1]->state().gpr[x86::RAX], kFirstApicId + 1);

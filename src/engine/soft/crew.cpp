@@ -138,24 +138,31 @@ void Crew::shoot(u32 members, u64 request) {
   // Whoever goes in says so first and looks for a request then, with plain accesses: after this, either he
   // has seen the request or we see him.
   fence_all();
-  u32 awaited = 0;
+  u32 kicked = 0, to_be_seen_outside = 0;
   u32 served[kMost];
   for (u32 left = members; left != 0; left &= left - 1) {
     const auto i = static_cast<unsigned>(__builtin_ctz(left));
-    const Context* context = members_[i].context.load();
+    Context* context = members_[i].context.load();
     served[i] = members_[i].served.load();
     const u32 where = context == nullptr ? 0 : inside(*context);
     if (where == 0) continue;
-    // Native code that has gone on to the translator meanwhile has looked into its mailbox on the way.
+    // Native code that has gone on to the translator meanwhile has looked into its mailbox on the way. It may have done so
+    // before it went in, too, and before `served` was read: then nothing is requested any more, and the stop not heeded.
     if (where == direct::Direct::kInside) {
+      __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
       members_[i].direct->interrupt();
-    } else {
-      members_[i].thread.kick();
+      to_be_seen_outside |= bit(i);
+    } else if (!members_[i].thread.kick() || (request & Request::drop_write_tags) != 0) {
+      to_be_seen_outside |= bit(i);
     }
-    awaited |= bit(i);
+    kicked |= bit(i);
   }
-  for (; awaited != 0; awaited &= awaited - 1) {
-    const auto i = static_cast<unsigned>(__builtin_ctz(awaited));
+  // A thread takes a signal before it goes on in user mode, and after this every one has been in the kernel since it was
+  // kicked, or is not running. So no translated code runs on, but for what is left of an instruction that was begun: and
+  // that may be as it was. It must not be a store to what is code now, so that is waited for.
+  if (kicked != to_be_seen_outside) fence_all();
+  for (u32 left = to_be_seen_outside; left != 0; left &= left - 1) {
+    const auto i = static_cast<unsigned>(__builtin_ctz(left));
     wait(members_[i], served[i]);
   }
 }
