@@ -9,6 +9,7 @@
 #include "app/exec_command.hpp"
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
+#include "app/life/attach_command.hpp"
 #include "app/life/create_command.hpp"
 #include "app/life/life_commands.hpp"
 #include "app/run_command.hpp"
@@ -52,6 +53,7 @@ int main(int argc, char** argv) {
   nacre::app::DiskCommand disk(app);
   nacre::app::CreateCommand create(app);
   nacre::app::LifeCommands life(app);
+  nacre::app::AttachCommand attach(app);
   nacre::app::VerifyCommand verify(app);
   nacre::app::InfoCommand info(app);
   try {
@@ -66,6 +68,7 @@ int main(int argc, char** argv) {
   if (copy.chosen()) return copy.run();
   if (disk.chosen()) return disk.run();
   if (create.chosen()) return create.run();
+  if (attach.chosen()) return attach.run();
   if (life.chosen()) return life.run(early);
   if (verify.chosen()) return verify.run(early);
   return info.run(early);

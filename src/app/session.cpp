@@ -84,6 +84,7 @@ void Session::handle_signals() {
 }
 
 void Session::serve() {
+  for (SerialClient* client : clients_) client->serve(vm_);
   for (unsigned port = 0; port < clients_.size(); ++port) serve_port(port);
 }
 

@@ -22,6 +22,8 @@ class SerialClient {
   // Descriptors of the host's side to wait for, appended; then what poll(2) found, in the same order.
   virtual void wait_for(std::vector<pollfd>& entries) = 0;
   virtual void ready(std::span<const pollfd> entries) = 0;
+  // Anything else that a client does with the machine, each time something has happened.
+  virtual void serve(vm::Vm&) {}
   // A signal for the program (SIGINT …). True: dealt with. False: it ends the program.
   virtual bool signal(int) { return false; }
   // False: nothing more can be done for the guest (its output is gone); the life is ended.

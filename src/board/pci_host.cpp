@@ -48,6 +48,15 @@ void PciHost::attach(unsigned device, unsigned function, PciFunction& target) {
   attached_[attached_count_++] = &target;
 }
 
+// Of two bridges that claim one bus, the first has it.
+PciFunction* PciHost::find(u32 bdf) const {
+  if (bdf < 256) return functions_[bdf];
+  for (unsigned i = 0; i < attached_count_; ++i) {
+    if (PciFunction* function = attached_[i]->behind(bdf)) return function;
+  }
+  return nullptr;
+}
+
 void PciHost::reset() {
   address_ = 0;
   u64 next = kPciWindowBase;

@@ -1,6 +1,7 @@
 // The PCI host: both ways into configuration space (ports 0xcf8/0xcfc, and the memory-mapped window), the
 // windows of physical memory in which functions' regions can be, and the functions on bus 0, the first of
-// which is the host bridge itself. PCI Local Bus 3.0, 3.2.2.3.2; PCI Express Base 4.0, 7.2.2.
+// which is the host bridge itself. What is on other buses is behind a function that is a bridge. PCI Local Bus
+// 3.0, 3.2.2.3.2; PCI Express Base 4.0, 7.2.2.
 //
 // Regions move whenever the guest says so, while the address space's are fixed: so the windows are, and an
 // access to one asks the functions in turn. Freestanding; under the board's lock, but for ring(): any thread.
@@ -21,7 +22,7 @@ class PciHost final : public memory::MmioHandler {
   PciHost(const PciHost&) = delete;
   PciHost& operator=(const PciHost&) = delete;
 
-  static constexpr unsigned kMaxFunctions = 32;
+  static constexpr unsigned kMaxFunctions = 40;
 
   // Power-on, also of every function; their memory regions lie one after another from the first window's
   // start on.
@@ -54,7 +55,7 @@ class PciHost final : public memory::MmioHandler {
     void config_write(u16 offset, unsigned size, u32 value) override;
   };
   // bdf is bus << 8 | device << 3 | function. Null where nothing is.
-  [[nodiscard]] PciFunction* find(u32 bdf) const { return bdf < 256 ? functions_[bdf] : nullptr; }
+  [[nodiscard]] PciFunction* find(u32 bdf) const;
 
   // One of the two windows; offsets become addresses again.
   class Memory final : public memory::MmioHandler {

@@ -34,7 +34,8 @@ constexpr long kCommon[] = {
     SYS_exit_group,    SYS_membarrier,
 };
 constexpr long kInputOutput[] = {SYS_poll,  SYS_ppoll,      SYS_fsync, SYS_ftruncate,
-                                 SYS_fstat, SYS_newfstatat, SYS_lseek};
+                                 SYS_fstat, SYS_newfstatat, SYS_lseek,
+                                 SYS_recvmsg};  // a named machine's line to its supervisor: files of what is attached
 constexpr long kDevice[] = {SYS_pread64,   SYS_pwrite64, SYS_preadv,    SYS_pwritev, SYS_fsync, SYS_fdatasync,
                             SYS_fallocate, SYS_fstat,    SYS_ftruncate, SYS_lseek,   SYS_poll,  SYS_ppoll,
                             SYS_preadv2,   SYS_pwritev2, SYS_io_uring_enter,

@@ -163,6 +163,9 @@ Result<MachineConfig> parse_config(std::string_view text, const std::string& nam
   TRY(machine.take_list("networks", config.networks, "a list of texts, as [\"user\"]"));
   TRY(machine.take_list("shares", config.shares, "a list of texts, as [\"/home/me/src,readonly\"]"));
   TRY(machine.take("vsock", config.vsock, "true or false"));
+  i64 slots = config.slots;
+  TRY(machine.take_range("slots", slots, 0, 8));
+  config.slots = static_cast<unsigned>(slots);
   TRY(machine.finish());
 
   Table boot = TRY(file.table("boot"));
@@ -215,6 +218,7 @@ std::string write_config(const MachineConfig& config) {
     text += "]\n";
   }
   if (!config.vsock) text += "vsock = false\n";
+  if (config.slots != 0) text += "slots = " + std::to_string(config.slots) + "\n";
   text += "\n[boot]\nkernel = " + quoted(config.kernel) + "\n";
   if (!config.initrd.empty()) text += "initrd = " + quoted(config.initrd) + "\n";
   if (!config.modules.empty()) text += "modules = " + quoted(config.modules) + "\n";

@@ -28,6 +28,7 @@ struct MachineConfig {
   std::vector<std::string> networks;  // each as --net has it: docs/network.md
   std::vector<std::string> shares;    // each as --share has it: docs/share.md
   bool vsock = true;  // vsock.sock in the folder
+  unsigned slots = 0;  // for devices that come while it runs: docs/vm-life.md
 
   std::string kernel;   // paths like those of disks
   std::string initrd;   // or

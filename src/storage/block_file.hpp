@@ -38,6 +38,9 @@ class HostFile final : public BlockFile {
  public:
   static Result<std::unique_ptr<HostFile>> open(Loop& loop, const std::string& path, Access access,
                                                 Locking locking = Locking::Locked);
+  // One that is open already, and locked where that is wanted.
+  static Result<std::unique_ptr<HostFile>> from(Loop& loop, host::UniqueFd file, const std::string& path,
+                                                Access access);
   // Creates it; a file that is there already is an Error.
   static Result<std::unique_ptr<HostFile>> create(Loop& loop, const std::string& path);
 
@@ -54,6 +57,8 @@ class HostFile final : public BlockFile {
   };
   [[nodiscard]] Identity identity() const { return identity_; }
   [[nodiscard]] u64 allocated_bytes() const;
+  // Another descriptor of the same open file: it keeps its locks.
+  [[nodiscard]] Result<host::UniqueFd> duplicate(const std::string& path) const;
   [[nodiscard]] int number() const { return file_.number(); }
 
  private:

@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <linux/fs.h>
@@ -32,6 +33,19 @@ Result<std::unique_ptr<HostFile>> HostFile::open(Loop& loop, const std::string& 
   return result;
 }
 
+Result<std::unique_ptr<HostFile>> HostFile::from(Loop& loop, host::UniqueFd file, const std::string& path,
+                                                 Access access) {
+  std::unique_ptr<HostFile> result(new HostFile(loop, std::move(file)));
+  TRY(result->adopt(path, access, Locking::Unlocked));
+  return result;
+}
+
+Result<host::UniqueFd> HostFile::duplicate(const std::string& path) const {
+  host::UniqueFd copy(fcntl(file_.number(), F_DUPFD_CLOEXEC, 0));
+  if (!copy) return host::errno_error("Cannot keep open the image", path.c_str());
+  return copy;
+}
+
 Result<std::unique_ptr<HostFile>> HostFile::create(Loop& loop, const std::string& path) {
   host::UniqueFd file(::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0666));
   if (!file) return host::errno_error("Cannot create the image", path.c_str());
@@ -42,7 +56,8 @@ Result<std::unique_ptr<HostFile>> HostFile::create(Loop& loop, const std::string
 
 Status HostFile::adopt(const std::string& path, Access access, Locking locking) {
   struct stat status = {};
-  if (fstat(file_.number(), &status) != 0) return host::errno_error("Cannot look at the image", path.c_str());
+  // Not the library's, which asks by way of a path: a device's thread may not (host/confine.cpp).
+  if (syscall(SYS_fstat, file_.number(), &status) != 0) return host::errno_error("Cannot look at the image", path.c_str());
   if (S_ISDIR(status.st_mode)) return host::error_with_number(EISDIR, "Cannot open the image", path.c_str());
   is_regular_ = S_ISREG(status.st_mode);
   if (!is_regular_ && !S_ISBLK(status.st_mode))

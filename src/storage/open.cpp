@@ -17,7 +17,7 @@ namespace {
 
 constexpr usize kMostImages = 64;  // in a chain
 
-using Chain = std::vector<HostFile::Identity>;
+using Chain = std::vector<HostFile::Identity>;  // of the files so far
 
 Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, const OpenOptions& options,
                                         Chain& chain);
@@ -30,6 +30,8 @@ Result<std::unique_ptr<Image>> open_backing(Loop& loop, const std::string& overl
   OpenOptions options;
   options.locking = above.locking;
   options.cache_bytes = above.cache_bytes;
+  options.kept = above.kept;
+  options.given = above.given;
   if (!header.backing_format.empty()) {
     options.format = format_named(header.backing_format);
     if (options.format == Format::Detect) {
@@ -40,7 +42,7 @@ Result<std::unique_ptr<Image>> open_backing(Loop& loop, const std::string& overl
           .append(", which Nacre does not know; convert it with qemu-img.");
     }
   }
-  if (access(path.c_str(), R_OK) != 0)
+  if (options.given == nullptr && access(path.c_str(), R_OK) != 0)
     return host::errno_error(("Cannot open what " + overlay + " is an overlay on,").c_str(), path.c_str());
   return open_one(loop, path, options, chain);
 }
@@ -102,12 +104,8 @@ Result<std::unique_ptr<Image>> open_qcow2(Loop& loop, const std::string& path, s
   return std::unique_ptr<Image>(std::move(image));
 }
 
-Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, const OpenOptions& options,
-                                        Chain& chain) {
-  if (chain.size() == kMostImages)
-    return Error("The chain of backing files reaches ")
-        .append(path.c_str())
-        .append(" and is longer than 64 images.");
+Result<std::unique_ptr<HostFile>> open_named(Loop& loop, const std::string& path, const OpenOptions& options,
+                                             Chain& chain) {
   // The loop of a chain that comes back to its start must not be taken for another process.
   auto probe = TRY(HostFile::open(loop, path, Access::ReadOnly, Locking::Unlocked));
   const HostFile::Identity identity = probe->identity();
@@ -116,7 +114,27 @@ Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, con
         .append(path.c_str())
         .append(": it is its own backing file.");
   chain.push_back(identity);
-  auto file = TRY(HostFile::open(loop, path, options.access, options.locking));
+  return HostFile::open(loop, path, options.access, options.locking);
+}
+
+// Who opened them has looked for loops, and locked them.
+Result<std::unique_ptr<HostFile>> take_given(Loop& loop, const std::string& path, const OpenOptions& options,
+                                             Chain& chain) {
+  if (chain.size() == options.given->size())
+    return Error("The image ").append(path.c_str()).append(" was handed over without all of its backing files.");
+  auto file = TRY(HostFile::from(loop, std::move((*options.given)[chain.size()]), path, options.access));
+  chain.push_back(file->identity());
+  return file;
+}
+
+Result<std::unique_ptr<Image>> open_one(Loop& loop, const std::string& path, const OpenOptions& options,
+                                        Chain& chain) {
+  if (chain.size() == kMostImages)
+    return Error("The chain of backing files reaches ")
+        .append(path.c_str())
+        .append(" and is longer than 64 images.");
+  auto file = TRY(options.given != nullptr ? take_given(loop, path, options, chain) : open_named(loop, path, options, chain));
+  if (options.kept != nullptr) options.kept->push_back(TRY(file->duplicate(path)));
   const Format format = TRY(decide_format(*file, path, options));
   if (format == Format::Qcow2) return open_qcow2(loop, path, std::move(file), options, chain);
   if (!options.snapshot.empty())

@@ -2,6 +2,8 @@
 // tools.
 #pragma once
 
+#include <vector>
+
 #include "storage/image.hpp"
 #include "storage/qcow2/snapshots.hpp"
 
@@ -22,6 +24,10 @@ struct OpenOptions {
   Unsaid unsaid = Unsaid::ByContent;
   std::string snapshot = {};   // id or name of an internal snapshot; read only
   u64 cache_bytes = 8 * kMiB;  // of metadata, for each image of the chain
+  // How an image is handed to a process that may not open files: who may opens it with `kept`, which gets duplicates of
+  // the files of the chain, the image's first, with their locks. The other is `given` these and opens none by name.
+  std::vector<host::UniqueFd>* kept = nullptr;
+  std::vector<host::UniqueFd>* given = nullptr;
 };
 
 // With its backing images, which are opened for reading. An image that was left dirty is repaired first if it

@@ -355,6 +355,13 @@ void PciTransport::device_reset() {
   forget_driver();
 }
 
+// As if the guest had asked for a reset: the queues' side may be at work.
+void PciTransport::device_lost_power() {
+  registers_.resetting = 1;
+  device_.request_stop();
+  static_cast<void>(settled());
+}
+
 PciTransport::State PciTransport::state() {
   State state;
   state.device = static_cast<u32>(device_.id());

@@ -55,6 +55,7 @@ class PciTransport final : public device::pci::Endpoint {
   void region_write(u64 offset, unsigned size, u64 value) override;
   void doorbell(u32 offset) override { device_.ring(offset / BarLayout::doorbell_stride); }
   void device_reset() override;
+  void device_lost_power() override;
 
   void add_virtio_capability(CapabilityType type, u32 offset, u32 length);
   [[nodiscard]] bool settled();

@@ -62,12 +62,36 @@ void DeviceThread::serve() {
     const int timeout = collect();
     if (poll(entries_.data(), entries_.size(), timeout) < 0) continue;
     if (entries_[0].revents != 0) attention_.clear();
+    do_jobs();
     const std::span<const pollfd> all = entries_;
     for (const EventSource& source : events_) {
       if (source.asked) source.events->happened(all.subspan(source.first, source.count));
     }
     for (virtio::Device* device : devices_) device->run();
   }
+}
+
+void DeviceThread::do_jobs() {
+  std::vector<std::function<void()>> jobs;
+  {
+    const std::lock_guard hold(jobs_lock_);
+    jobs.swap(jobs_);
+  }
+  for (const auto& job : jobs) job();
+}
+
+void DeviceThread::call(std::function<void()> job) {
+  {
+    const std::lock_guard hold(jobs_lock_);
+    jobs_.push_back(std::move(job));
+  }
+  raise();
+}
+
+void DeviceThread::forget(const virtio::Device& device) {
+  std::erase(devices_, &device);
+  std::erase_if(sources_, [&](const Source& source) { return source.device == &device; });
+  std::erase_if(events_, [&](const EventSource& source) { return source.device == &device; });
 }
 
 void DeviceThread::stop() {

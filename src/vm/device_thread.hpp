@@ -1,6 +1,7 @@
 // DeviceThread: the thread on which the queues of one or more virtio devices are processed, so that no vCPU
 // waits for a disk. It sleeps until a doorbell rings or something happens on the host's side. Threads:
-// raise() any, without a lock, general registers only; the rest the thread that owns the VM.
+// raise() any, without a lock, general registers only; call() any, takes a lock; the rest the thread that owns the
+// VM, or what call() was given.
 #pragma once
 
 #include <poll.h>
@@ -8,6 +9,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -25,7 +27,7 @@ class DeviceThread {
   DeviceThread& operator=(const DeviceThread&) = delete;
   ~DeviceThread() { stop(); }
 
-  // Before start(): a device, what is run on the thread when it ends, a descriptor that makes devices run
+  // Before start(), or on the thread: a device, what is run on the thread when it ends, a descriptor that makes devices run
   // when it is readable, while `device` (added before) listens: one that stands still would leave it readable
   // for ever.
   void add(virtio::Device& device) { devices_.push_back(&device); }
@@ -33,6 +35,10 @@ class DeviceThread {
   void watch(int descriptor, const virtio::Device& device) { sources_.push_back({descriptor, &device}); }
   // The same for descriptors that come and go.
   void watch(host::Events& events, const virtio::Device& device) { events_.push_back({&events, &device}); }
+  // On the thread: the device and what is watched for it.
+  void forget(const virtio::Device& device);
+  // Run once on the thread, soon. What the thread has not come to when it is stopped is not run.
+  void call(std::function<void()> job);
   // Confines the thread (host/confine.hpp); `failed` hears when that is not possible.
   void start(const char* name, std::function<void(const Error&)> failed);
   void raise() { attention_.raise(); }
@@ -57,6 +63,7 @@ class DeviceThread {
   void serve();
   // What to wait for, into entries_; the most milliseconds to wait, -1: no limit.
   int collect();
+  void do_jobs();
 
   Attention attention_;
   const host::ThreadRole role_;
@@ -65,6 +72,8 @@ class DeviceThread {
   std::vector<EventSource> events_;
   std::vector<pollfd> entries_;
   std::vector<std::function<void()>> last_;
+  std::mutex jobs_lock_;  // guards jobs_; leaf
+  std::vector<std::function<void()>> jobs_;
   std::thread thread_;
   std::atomic<bool> stopping_ = false;
 };

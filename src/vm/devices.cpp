@@ -57,6 +57,12 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   if (config.shares.size() > kMostShares) {
     return Error("A guest can have at most ").append_number(kMostShares).append(" shared folders.");
   }
+  // Each is a device of bus 0; the last is the slots'.
+  const usize count = usize{config.rng} + config.balloon + config.console + config.vsock.has_value() +
+                      config.disks.size() + config.networks.size() + config.shares.size();
+  if (count >= Slots::kPciDevice) {
+    return Error("A guest can have at most ").append_number(Slots::kPciDevice - 1).append(" devices of all kinds.");
+  }
   // Their servers are processes: begun before disks have threads.
   for (const share::ShareConfig& share : config.shares) TRY(start_share(share));
   DeviceThread* quick = nullptr;  // of the devices that never wait
@@ -82,7 +88,7 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   for (const DiskConfig& disk : config.disks) TRY(add_disk(disk, processors));
   for (const net::NetConfig& network : config.networks) TRY(add_network(network));
   for (ShareDevice& share : shares_) TRY(add_share(share));
-  return {};
+  return slots_for_cards_.create(config.slots, processors);
 }
 
 Status Devices::add_network(const net::NetConfig& config) {
@@ -159,10 +165,12 @@ void Devices::resize_console(u16 columns, u16 rows) {
 
 void Devices::start(const std::function<void(const Error&)>& failed) {
   for (auto& thread : threads_) thread->start("virtio", failed);
+  slots_for_cards_.start(failed);
 }
 
 void Devices::stop() {
   for (auto& thread : threads_) thread->stop();
+  slots_for_cards_.stop();
 }
 
 }  // namespace nacre::vm

@@ -16,6 +16,7 @@
 #include "virtio/vsock/device.hpp"
 #include "vm/console_port.hpp"
 #include "vm/disk.hpp"
+#include "vm/slots.hpp"
 #include "vm/virtio_slot.hpp"
 #include "vsock/hub.hpp"
 
@@ -34,11 +35,12 @@ struct DeviceConfig {
   std::optional<VsockConfig> vsock;
   std::vector<net::NetConfig> networks;
   std::vector<share::ShareConfig> shares;
+  unsigned slots = 0;  // for cards that come while it runs, to Slots::kMost
 };
 
 class Devices {
  public:
-  explicit Devices(Machine& machine) : machine_(machine) {}
+  explicit Devices(Machine& machine) : machine_(machine), slots_for_cards_(machine) {}
   Devices(const Devices&) = delete;
   Devices& operator=(const Devices&) = delete;
 
@@ -52,6 +54,7 @@ class Devices {
   [[nodiscard]] ConsolePort* console() { return console_port_.get(); }
   // The size of the terminal that is behind it.
   void resize_console(u16 columns, u16 rows);
+  [[nodiscard]] Slots& slots() { return slots_for_cards_; }
 
  private:
   // From the kernel, not from the processor: it goes into the guest's pool.
@@ -109,6 +112,7 @@ class Devices {
   std::vector<ShareDevice> shares_;
   std::vector<std::unique_ptr<virtio::PciTransport>> transports_;
   std::vector<std::unique_ptr<DeviceThread>> threads_;  // last: they end first
+  Slots slots_for_cards_;
 };
 
 }  // namespace nacre::vm

@@ -8,7 +8,6 @@
 #include <ctime>
 
 #include "host/error.hpp"
-#include "storage/open.hpp"
 #include "vm/line.hpp"
 
 namespace nacre::vm {
@@ -25,35 +24,60 @@ u64 now() {
 
 }  // namespace
 
-StorageDisk::StorageDisk(std::unique_ptr<storage::Loop> loop, std::unique_ptr<storage::Image> image,
-                         const RateLimits& limits)
-    : loop_(std::move(loop)), image_(std::move(image)), limit_(limits) {
+StorageDisk::StorageDisk(storage::Loop& loop, std::unique_ptr<storage::Image> image, const RateLimits& limits)
+    : loop_(&loop), image_(std::move(image)), limit_(limits) {
   for (Slot& slot : slots_) slot.disk = this;
 }
 
-Result<std::unique_ptr<StorageDisk>> StorageDisk::open(const DiskConfig& config) {
-  auto loop = TRY(storage::Loop::create());
-  const auto access = config.read_only ? storage::Access::ReadOnly : storage::Access::ReadWrite;
-  storage::OpenOptions options;
-  options.access = access;
-  options.format = config.format;
-  options.unsaid = storage::Unsaid::ByName;
-  auto image = TRY(storage::open_image(*loop, config.path, options));
+Result<std::unique_ptr<storage::Image>> StorageDisk::open_image(const DiskConfig& config, storage::Loop& loop,
+                                                                std::vector<host::UniqueFd>* files) {
+  storage::OpenOptions options = open_options(config);
+  options.given = files;
+  auto image = TRY(storage::open_image(loop, config.path, options));
   if (image->size() < virtio::blk::kSectorBytes) {
     return Error("The disk image ")
         .append(config.path.c_str())
         .append(" is too small: a disk has at least 512 bytes.");
   }
-  std::unique_ptr<StorageDisk> disk(new StorageDisk(std::move(loop), std::move(image), config.limits));
+  return image;
+}
+
+storage::OpenOptions open_options(const DiskConfig& config) {
+  storage::OpenOptions options;
+  options.access = config.read_only ? storage::Access::ReadOnly : storage::Access::ReadWrite;
+  options.format = config.format;
+  options.unsaid = storage::Unsaid::ByName;
+  return options;
+}
+
+Result<std::unique_ptr<StorageDisk>> StorageDisk::open(const DiskConfig& config) {
+  auto loop = TRY(storage::Loop::create());
+  auto image = TRY(open_image(config, *loop, nullptr));
+  std::unique_ptr<StorageDisk> disk(new StorageDisk(*loop, std::move(image), config.limits));
+  disk->own_loop_ = std::move(loop);
   if (config.limits.any()) {
-    disk->timer_ = host::UniqueFd(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
-    if (!disk->timer_) return host::errno_error("Cannot make a timer for a disk's limits");
+    disk->own_timer_ = TRY(make_timer());
+    disk->timer_ = disk->own_timer_.number();
   }
   return disk;
 }
 
+Result<std::unique_ptr<StorageDisk>> StorageDisk::adopt(const DiskConfig& config, storage::Loop& loop, int timer,
+                                                        std::vector<host::UniqueFd> files) {
+  auto image = TRY(open_image(config, loop, &files));
+  std::unique_ptr<StorageDisk> disk(new StorageDisk(loop, std::move(image), config.limits));
+  if (config.limits.any()) disk->timer_ = timer;
+  return disk;
+}
+
+Result<host::UniqueFd> StorageDisk::make_timer() {
+  host::UniqueFd timer(timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
+  if (!timer) return host::errno_error("Cannot make a timer for a disk's limits");
+  return timer;
+}
+
 bool StorageDisk::submit(DiskRequest& request) {
-  if (timer_ && (!held_back_.empty() || !may_start(request))) {
+  if (timer_ >= 0 && (!held_back_.empty() || !may_start(request))) {
     held_back_.push_back(&request);
     return false;
   }
@@ -68,7 +92,7 @@ bool StorageDisk::may_start(const DiskRequest& request) {
     itimerspec at = {};
     at.it_value.tv_sec = static_cast<time_t>((instant + wait) / RateLimit::kSecond);
     at.it_value.tv_nsec = static_cast<long>((instant + wait) % RateLimit::kSecond);
-    timerfd_settime(timer_.number(), TFD_TIMER_ABSTIME, &at, nullptr);
+    timerfd_settime(timer_, TFD_TIMER_ABSTIME, &at, nullptr);
     return false;
   }
   const bool moves = request.kind == DiskRequest::Kind::Read || request.kind == DiskRequest::Kind::Write;
@@ -78,7 +102,7 @@ bool StorageDisk::may_start(const DiskRequest& request) {
 
 void StorageDisk::start_held_back() {
   u64 fired = 0;
-  static_cast<void>(!read(timer_.number(), &fired, sizeof fired));
+  static_cast<void>(!read(timer_, &fired, sizeof fired));
   while (!held_back_.empty() && may_start(*held_back_.front())) {
     DiskRequest& request = *held_back_.front();
     held_back_.pop_front();

@@ -76,6 +76,9 @@ class Vm {
   // The size of the terminal behind the virtio console.
   void resize_console(u16 columns, u16 rows) { devices_.resize_console(columns, rows); }
 
+  // Cards that come and go while it runs.
+  [[nodiscard]] Slots& slots() { return devices_.slots(); }
+
   // Waits for the threads; after ended().
   Ending join();
   // To be read after join(): for a dump.

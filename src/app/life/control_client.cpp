@@ -3,14 +3,18 @@
 #include <cerrno>
 
 #include "host/error.hpp"
+#include "host/passed_files.hpp"
 
 namespace nacre::app {
 
-Result<life::JsonObject> ask(const life::Folder& folder, const life::JsonObject& request) {
+Result<life::JsonObject> ask(const life::Folder& folder, const life::JsonObject& request,
+                             std::span<const host::UniqueFd> files) {
   const auto socket = TRY(life::connect_to(folder, "control.sock"));
   const std::string line = request.line() + "\n";
   std::string text;
-  if (host::write_all(socket.number(), {reinterpret_cast<const u8*>(line.data()), line.size()})) {
+  const std::span<const u8> whole(reinterpret_cast<const u8*>(line.data()), line.size());
+  const ssize_t sent = host::send_with_files(socket.number(), whole, files);
+  if (sent > 0 && host::write_all(socket.number(), whole.subspan(static_cast<usize>(sent)))) {
     char bytes[1024];
     for (;;) {
       const ssize_t got = read(socket.number(), bytes, sizeof bytes);

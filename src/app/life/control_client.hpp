@@ -7,7 +7,8 @@
 
 namespace nacre::app {
 
-// An Error: it does not run, has gone meanwhile, or refuses.
-Result<life::JsonObject> ask(const life::Folder& folder, const life::JsonObject& request);
+// `files` go with the request. An Error: it does not run, has gone meanwhile, or refuses.
+Result<life::JsonObject> ask(const life::Folder& folder, const life::JsonObject& request,
+                             std::span<const host::UniqueFd> files = {});
 
 }  // namespace nacre::app

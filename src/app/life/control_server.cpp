@@ -5,10 +5,12 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "host/passed_files.hpp"
+
 namespace nacre::app {
 namespace {
 
-constexpr usize kLongestLine = 4096;
+constexpr usize kLongestLine = 8192;
 
 }  // namespace
 
@@ -27,26 +29,29 @@ void ControlServer::ready(std::span<const pollfd> entries) {
 }
 
 void ControlServer::read_from(Connection& connection) {
-  char bytes[1024];
-  const ssize_t got = recv(connection.socket.number(), bytes, sizeof bytes, MSG_DONTWAIT);
+  u8 bytes[1024];
+  const ssize_t got =
+      host::receive_with_files(connection.socket.number(), bytes, connection.files, MSG_DONTWAIT);
   if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
   if (got <= 0) {
     connection.over = true;
     return;
   }
-  connection.text.append(bytes, static_cast<usize>(got));
+  connection.text.append(reinterpret_cast<const char*>(bytes), static_cast<usize>(got));
   for (usize end; (end = connection.text.find('\n')) != std::string::npos;) {
     take_line(connection, std::string_view(connection.text).substr(0, end));
     connection.text.erase(0, end + 1);
   }
-  if (connection.text.size() > kLongestLine) connection.over = true;
+  if (connection.text.size() > kLongestLine || connection.files.size() > host::kMostPassedFiles)
+    connection.over = true;
 }
 
 void ControlServer::take_line(Connection& connection, std::string_view line) {
   const auto request = life::JsonObject::parse(line);
   if (!request)
     return send(connection, life::JsonObject().set("ok", false).set("error", "This is not a JSON object."));
-  if (const Answer answer = handle_(*request)) return send(connection, *answer);
+  if (const Answer answer = handle_(*request, {connection.id, std::exchange(connection.files, {})}))
+    return send(connection, *answer);
   connection.waits = true;
 }
 
@@ -56,6 +61,12 @@ void ControlServer::send(Connection& connection, const life::JsonObject& answer)
   const ssize_t sent =
       ::send(connection.socket.number(), line.data(), line.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent != static_cast<ssize_t>(line.size())) connection.over = true;
+}
+
+void ControlServer::answer(u64 caller, const life::JsonObject& answer) {
+  for (Connection& connection : connections_) {
+    if (connection.id == caller && std::exchange(connection.waits, false)) send(connection, answer);
+  }
 }
 
 void ControlServer::answer_waiting(const life::JsonObject& answer) {

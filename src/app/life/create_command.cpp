@@ -95,6 +95,10 @@ CreateCommand::CreateCommand(CLI::App& app)
       ->type_name("FOLDER[,readonly][,at=/PLACE]")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_->add_option("--slots", slots_, "Slots for devices that come while it runs (nacre attach), 0 to 8")
+      ->type_name("COUNT")
+      ->check(CLI::Range(0, 8))
+      ->capture_default_str();
 }
 
 int CreateCommand::run() {
@@ -144,6 +148,7 @@ Status CreateCommand::fill(const std::string& folder, const Image& image) const 
   config.memory = memory_;
   config.networks = networks_;
   config.shares = shares_;
+  config.slots = slots_;
   config.kernel = image.kernel;
   config.initrd = image.initrd;
   config.modules = image.modules;

@@ -24,7 +24,7 @@ class CreateCommand {
   std::vector<std::string> networks_ = {"user"};
   std::vector<std::string> shares_;
   std::string name_, from_ = "debian:12", disk_, memory_ = "1G";
-  unsigned cpus_ = 1;
+  unsigned cpus_ = 1, slots_ = 0;
 };
 
 }  // namespace nacre::app

@@ -3,6 +3,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <csignal>
 
@@ -13,6 +14,8 @@
 #include "app/session.hpp"
 #include "host/error.hpp"
 #include "host/file_bytes.hpp"
+#include "host/passed_files.hpp"
+#include "life/json.hpp"
 
 namespace nacre::app {
 namespace {
@@ -43,6 +46,10 @@ class SupervisedPort final : public SerialClient {
     if (entries[0].revents != 0) read_line();
     if (entries[1].fd >= 0 && entries[1].revents != 0) read_console();
   }
+  void serve(vm::Vm& vm) override {
+    for (Request& request : std::exchange(requests_, {})) obey(vm.slots(), request);
+    while (const auto event = vm.slots().next_event()) tell(*event);
+  }
   bool take_quit() override { return std::exchange(quit_, false); }
   bool take_power_button() override { return std::exchange(power_button_, false); }
 
@@ -54,12 +61,21 @@ class SupervisedPort final : public SerialClient {
  private:
   static constexpr usize kMostPending = 4096;
 
+  struct Request {
+    life::JsonObject text;
+    std::vector<host::UniqueFd> files;
+  };
+
   void read_line() {
-    char command = 0;
-    const ssize_t got = read(line_, &command, 1);
+    u8 bytes[line::kMostBytes];
+    std::vector<host::UniqueFd> files;
+    const ssize_t got = host::receive_with_files(line_, bytes, files);
     if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
-    if (got == 1 && command == line::kPressPowerButton) {
+    const std::string_view text(reinterpret_cast<const char*>(bytes), got < 0 ? 0 : static_cast<usize>(got));
+    if (text == std::string_view(&line::kPressPowerButton, 1)) {
       power_button_ = true;
+    } else if (auto request = text.starts_with('{') ? life::JsonObject::parse(text) : std::nullopt) {
+      requests_.push_back({std::move(*request), std::move(files)});
     } else {
       quit_ = true;  // asked for, or the supervisor is gone
     }
@@ -71,9 +87,44 @@ class SupervisedPort final : public SerialClient {
     if (got == 0) quit_ = true;
   }
 
+  void obey(vm::Slots& slots, Request& request) {
+    const life::JsonObject& text = request.text;
+    if (text.text("do") == "detach") {
+      const auto slot = static_cast<unsigned>(text.number("slot"));
+      const bool surprise = text.is_true("surprise");
+      // One that has gone meanwhile has been told of.
+      static_cast<void>(slots.detach(slot, surprise ? vm::Slots::Removal::Surprise : vm::Slots::Removal::Orderly));
+      return;
+    }
+    vm::DiskConfig disk;
+    disk.path = text.text("disk");
+    disk.read_only = text.is_true("read-only");
+    disk.format = storage::format_named(text.text("format"));
+    disk.limits.operations = static_cast<u64>(std::max<i64>(text.number("iops"), 0));
+    disk.limits.bytes = static_cast<u64>(std::max<i64>(text.number("bandwidth"), 0));
+    life::JsonObject answer;
+    answer.set("id", text.number("id"));
+    if (const auto slot = slots.attach(disk, std::move(request.files))) {
+      answer.set("event", "coming").set("slot", i64{slot.value()});
+    } else {
+      answer.set("event", "refused").set("why", slot.error().message());
+    }
+    say(answer.line());
+  }
+
+  void tell(const vm::SlotEvent& event) {
+    using Kind = vm::SlotEvent::Kind;
+    const char* what = event.kind == Kind::Plugged   ? "plugged"
+                       : event.kind == Kind::Refused ? "refused"
+                       : event.kind == Kind::InUse   ? "in-use"
+                                                     : "gone";
+    say(life::JsonObject().set("event", what).set("slot", i64{event.slot}).set("why", event.why).line());
+  }
+
   int console_, line_;
   OutputStream out_;
   std::vector<u8> pending_;
+  std::vector<Request> requests_;
   bool stalled_ = false, told_ = false, quit_ = false, power_button_ = false;
 };
 
@@ -141,6 +192,7 @@ Result<vm::Config> machine_config(const life::Folder& folder, const life::Machin
   config.devices.shares = TRY(parse_shares(wanted.shares));
   for (const std::string& network : wanted.networks) config.devices.networks.push_back(TRY(net::parse(network)));
   // From the folder, which is where the machine's process is: a path of any length has room there.
+  config.devices.slots = wanted.slots;
   if (wanted.vsock) config.devices.vsock = vm::VsockConfig{life::Folder::kVsock};
   for (const life::DiskEntry& entry : wanted.disks) {
     vm::DiskConfig disk;

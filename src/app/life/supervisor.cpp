@@ -13,6 +13,7 @@
 #include <ctime>
 
 #include "host/error.hpp"
+#include "host/passed_files.hpp"
 
 namespace nacre::app {
 namespace {
@@ -47,7 +48,15 @@ Supervisor::Supervisor(const life::Folder& folder, const life::MachineConfig& co
       lock_(std::move(lock)),
       ready_(std::move(ready)),
       early_(early),
-      control_([this](const life::JsonObject& request) { return handle(request); }) {}
+      control_([this](const life::JsonObject& request, ControlServer::Caller caller) {
+        return handle(request, std::move(caller));
+      }),
+      attachments_(
+          config.slots,
+          [this](const life::JsonObject& request, std::span<const host::UniqueFd> files) {
+            return send_to_machine(request, files);
+          },
+          [this](u64 caller, const life::JsonObject& answer) { control_.answer(caller, answer); }) {}
 
 Status Supervisor::run() {
   Status opened = open();
@@ -113,6 +122,7 @@ Status Supervisor::start_machine() {
   machine_ = fork();
   if (machine_ < 0) return host::errno_error("Cannot make a process");
   if (machine_ == 0) become_machine(other_console.number(), other_line.number());
+  attachments_.machine_begins();
   return {};
 }
 
@@ -133,8 +143,10 @@ void Supervisor::become_machine(int console, int line) {
 }
 
 int Supervisor::wait_milliseconds() const {
-  if (kill_at_ns_ == 0) return -1;
-  const u64 now = clock_now(), at = std::min(kill_at_ns_, press_at_ns_);
+  u64 at = attachments_.next_time();
+  if (kill_at_ns_ != 0) at = std::min({at, kill_at_ns_, press_at_ns_});
+  if (at == ~u64{0}) return -1;
+  const u64 now = clock_now();
   return now >= at ? 0 : static_cast<int>(std::min<u64>((at - now) / 1'000'000 + 1, 1'000'000));
 }
 
@@ -162,6 +174,7 @@ void Supervisor::serve_until_gone() {
     if (entries[2].revents != 0) accept_all(console_listener_, true);
     if (entries[0].revents != 0) handle_signals();
     go_on_stopping();
+    attachments_.tick(clock_now());
   }
   // What the machine had written before it ended.
   while (console_.number() >= 0) read_console();
@@ -207,6 +220,8 @@ void Supervisor::read_line() {
     tell_ready("ok");
   } else if (message.starts_with(line::kEnded)) {
     last_message_ = message.substr(std::strlen(line::kEnded));
+  } else if (const auto event = life::JsonObject::parse(message)) {
+    attachments_.heard(*event);
   }
 }
 
@@ -230,6 +245,14 @@ void Supervisor::reap() {
 
 void Supervisor::command(char letter) {
   if (line_) static_cast<void>(send(line_.number(), &letter, 1, MSG_DONTWAIT | MSG_NOSIGNAL));
+}
+
+// Not waited for: a machine that does not read its line does nothing else either.
+bool Supervisor::send_to_machine(const life::JsonObject& request, std::span<const host::UniqueFd> files) {
+  const std::string text = request.line();
+  return line_ && text.size() <= line::kMostBytes &&
+         host::send_with_files(line_.number(), {reinterpret_cast<const u8*>(text.data()), text.size()}, files,
+                               MSG_DONTWAIT) >= 0;
 }
 
 void Supervisor::begin_stop(i64 seconds) {
@@ -283,6 +306,7 @@ void Supervisor::finish() {
                  : record_.message);
   // First free, then told: who waits may start or remove it at once.
   lock_.reset();
+  attachments_.life_ends();
   control_.answer_waiting(life::JsonObject()
                               .set("ok", true)
                               .set("why", life::name_of(record_.why))
@@ -294,7 +318,7 @@ void Supervisor::tell_ready(const std::string& text) {
   ready_ = host::UniqueFd();
 }
 
-ControlServer::Answer Supervisor::handle(const life::JsonObject& request) {
+ControlServer::Answer Supervisor::handle(const life::JsonObject& request, ControlServer::Caller caller) {
   life::JsonObject answer;
   const std::string what = request.text("do");
   if (what == "status") {
@@ -309,8 +333,12 @@ ControlServer::Answer Supervisor::handle(const life::JsonObject& request) {
     begin_stop(std::clamp<i64>(request.number("timeout", config_.stop_timeout), 0, 86400));
     return {};
   }
+  if (what == "attach") return attachments_.attach(request, std::move(caller.files), caller.id, clock_now());
+  if (what == "detach") return attachments_.detach(request, caller.id, clock_now());
+  if (what == "devices") return attachments_.list();
   return answer.set("ok", false)
-      .set("error", "There is no request \"" + what + "\"; there are status, power-button and stop.");
+      .set("error", "There is no request \"" + what +
+                        "\"; there are status, power-button, stop, attach, detach and devices.");
 }
 
 }  // namespace nacre::app

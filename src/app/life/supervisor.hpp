@@ -5,6 +5,7 @@
 
 #include <sys/types.h>
 
+#include "app/life/attachments.hpp"
 #include "app/life/console_hub.hpp"
 #include "app/life/control_server.hpp"
 #include "app/life/machine_process.hpp"
@@ -42,7 +43,8 @@ class Supervisor {
   bool machine_ended();
   void finish();
   void tell_ready(const std::string& text);
-  ControlServer::Answer handle(const life::JsonObject& request);
+  ControlServer::Answer handle(const life::JsonObject& request, ControlServer::Caller caller);
+  bool send_to_machine(const life::JsonObject& request, std::span<const host::UniqueFd> files);
 
   const life::Folder& folder_;
   const life::MachineConfig& config_;
@@ -54,6 +56,7 @@ class Supervisor {
   host::UniqueFd signals_, control_listener_, console_listener_;
   std::optional<ConsoleHub> hub_;
   ControlServer control_;
+  Attachments attachments_;
 
   pid_t machine_ = 0;
   int machine_status_ = 0;

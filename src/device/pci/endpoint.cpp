@@ -2,7 +2,7 @@
 
 #include <type_traits>
 
-#include "base/copy.hpp"
+#include "base/check.hpp"
 
 namespace nacre::device::pci {
 namespace {
@@ -33,48 +33,26 @@ Endpoint::Endpoint(irq::MessageSink& sink, const Identity& identity, const Regio
   set_config(msix_control_, 2, vectors - 1, MsiXControl::kWritable);
   set_config(static_cast<u16>(msix + 4), 4, region.table);
   set_config(static_cast<u16>(msix + 8), 4, region.pending);
-  const u16 express = add_capability(CapabilityId::express, kExpressBytes);
-  set_config(static_cast<u16>(express + 2), 2, kExpressIntegrated);
-  set_config(static_cast<u16>(express + 4), 4, kExpressRoleBasedErrors);
-  set_config(static_cast<u16>(express + 8), 2, 0, 0x78ff);  // device control: accepted, without effect
+  express_ = add_capability(CapabilityId::express, kExpressBytes);
+  set_config(static_cast<u16>(express_ + ExpressOffset::flags), 2, kExpressIntegrated);
+  set_config(static_cast<u16>(express_ + ExpressOffset::device_capabilities), 4, kExpressRoleBasedErrors);
+  set_config(static_cast<u16>(express_ + ExpressOffset::device_control), 2, 0,
+             kDeviceControlWritable);  // accepted, without effect
 }
 
-u16 Endpoint::add_capability(u8 id, u8 bytes) {
-  const u16 at = next_capability_;
-  NACRE_CHECK(at + bytes <= kConfigBytes);
-  set_config(last_link_, 1, at);
-  set_config(at, 1, id);
-  last_link_ = static_cast<u16>(at + 1);
-  next_capability_ = static_cast<u16>((at + bytes + 3) & ~3);
-  return at;
+void Endpoint::put_behind_port() {
+  set_config(static_cast<u16>(express_ + ExpressOffset::flags), 2, kExpressEndpoint);
+  set_config(static_cast<u16>(express_ + ExpressOffset::link_capabilities), 4, kLinkX1);
+  set_config(static_cast<u16>(express_ + ExpressOffset::link_control), 2, 0, 0x0fff);
+  set_config(static_cast<u16>(express_ + ExpressOffset::link_status), 2, kLinkX1);
 }
 
-void Endpoint::set_config(u16 offset, unsigned size, u32 value, u32 writable) {
-  for (unsigned i = 0; i < size; ++i) {
-    config_[offset + i] = initial_[offset + i] = static_cast<u8>(value >> (8 * i));
-    writable_[offset + i] = static_cast<u8>(writable >> (8 * i));
-  }
-}
-
-u32 Endpoint::config(u16 offset, unsigned size) const {
-  u32 value = 0;
-  for (unsigned i = 0; i < size && offset + i < kConfigBytes; ++i) {
-    value |= u32{config_[offset + i]} << (8 * i);
-  }
-  return value;
-}
-
-// Behind the first 256 bytes there are no extended capabilities: zeros say so. PCI Express Base 4.0, 7.6.2.
 u32 Endpoint::config_read(u16 offset, unsigned size) {
   return config(offset, size);
 }
 
 void Endpoint::config_write(u16 offset, unsigned size, u32 value) {
-  for (unsigned i = 0; i < size && offset + i < kConfigBytes; ++i) {
-    u8& byte = config_[offset + i];
-    const u8 writable = writable_[offset + i];
-    byte = static_cast<u8>((byte & ~writable) | (value >> (8 * i) & writable));
-  }
+  config_.write(offset, size, value);
   settings_changed();
 }
 
@@ -131,30 +109,36 @@ bool Endpoint::ring(GuestPhysical address) {
   return true;
 }
 
-void Endpoint::reset(u64& next) {
-  copy_bytes(config_, initial_, sizeof config_);
+void Endpoint::reset_registers(u64& next) {
+  config_.reset();
   next = (next + region_.bytes - 1) & ~u64{region_.bytes - 1};
-  const u32 low = static_cast<u32>(next) | kBar64;
-  for (unsigned i = 0; i < 4; ++i) config_[Offset::bar + i] = static_cast<u8>(low >> (8 * i));
-  for (unsigned i = 0; i < 4; ++i) config_[Offset::bar + 4 + i] = static_cast<u8>(next >> (32 + 8 * i));
+  config_.put(Offset::bar, 4, static_cast<u32>(next) | kBar64);
+  config_.put(Offset::bar + 4, 4, static_cast<u32>(next >> 32));
   next += region_.bytes;
   msix_.reset();
   settings_changed();
+}
+
+void Endpoint::reset(u64& next) {
+  reset_registers(next);
   device_reset();
+}
+
+void Endpoint::lose_power(u64& next) {
+  reset_registers(next);
+  device_lost_power();
 }
 
 void Endpoint::save_to(State& state) const {
   state.version = State::kVersion;
-  copy_bytes(state.config, config_, sizeof config_);
+  config_.save(state.config);
   state.msix = msix_.state();
 }
 
 Status Endpoint::load_from(const State& state) {
   if (state.version != State::kVersion) return Error("a PCI device's saved state has an unknown version");
   TRY(msix_.load(state.msix));
-  for (u16 i = 0; i < kConfigBytes; ++i) {
-    config_[i] = static_cast<u8>((initial_[i] & ~writable_[i]) | (state.config[i] & writable_[i]));
-  }
+  config_.load(state.config);
   settings_changed();
   return {};
 }

@@ -7,6 +7,7 @@
 
 #include <atomic>
 
+#include "device/pci/config_space.hpp"
 #include "device/pci/function.hpp"
 #include "device/pci/msix.hpp"
 #include "device/pci/registers.hpp"
@@ -15,7 +16,7 @@ namespace nacre::device::pci {
 
 class Endpoint : public Function {
  public:
-  static constexpr u16 kConfigBytes = 256;
+  static constexpr u16 kConfigBytes = ConfigSpace::kBytes;
   struct Identity {
     u16 vendor = 0, device = 0, subsystem_vendor = 0, subsystem = 0;
     u32 class_code = 0;  // 24 bits
@@ -46,7 +47,11 @@ class Endpoint : public Function {
   bool memory_write(GuestPhysical address, unsigned size, u64 value) override;
   bool ring(GuestPhysical address) override;
   void reset(u64& next) override;
+  void lose_power(u64& next) override;
 
+  // Before the machine starts, or before it is plugged in: it sits behind a root port, at the end of a link, and
+  // not in the root complex.
+  void put_behind_port();
   [[nodiscard]] u64 region_base() const;
   [[nodiscard]] MsiX& msix() { return msix_; }
 
@@ -58,12 +63,15 @@ class Endpoint : public Function {
   virtual void region_write(u64 offset, unsigned size, u64 value) = 0;
   virtual void doorbell(u32 offset) { static_cast<void>(offset); }  // any thread
   virtual void device_reset() {}
+  // The same while the machine runs: what other threads do for the device ends later.
+  virtual void device_lost_power() { device_reset(); }
 
-  // Before the machine starts. Returns where the capability is; `bytes` counts its two header bytes.
-  u16 add_capability(u8 id, u8 bytes);
-  // Its contents: what a guest reads, and which bits of it a guest may write.
-  void set_config(u16 offset, unsigned size, u32 value, u32 writable = 0);
-  [[nodiscard]] u32 config(u16 offset, unsigned size) const;
+  // Before the machine starts: as ConfigSpace has them.
+  u16 add_capability(u8 id, u8 bytes) { return config_.add_capability(id, bytes); }
+  void set_config(u16 offset, unsigned size, u32 value, u32 writable = 0) {
+    config_.set(offset, size, value, writable);
+  }
+  [[nodiscard]] u32 config(u16 offset, unsigned size) const { return config_.read(offset, size); }
 
   void save_to(State& state) const;
   Status load_from(const State& state);
@@ -71,15 +79,13 @@ class Endpoint : public Function {
  private:
   [[nodiscard]] bool decodes(GuestPhysical address, unsigned size, u64& offset) const;
   void settings_changed();
+  void reset_registers(u64& next);
 
   const Region region_;
   MsiX msix_;
-  u8 config_[kConfigBytes] = {};
-  u8 writable_[kConfigBytes] = {};
-  u8 initial_[kConfigBytes] = {};
-  u16 next_capability_ = Offset::first_capability;
-  u16 last_link_ = Offset::capabilities;
-  u16 msix_control_ = 0;        // offset of the control register
+  ConfigSpace config_;
+  u16 express_ = 0;             // offset of the capability
+  u16 msix_control_ = 0;        // of the control register
   std::atomic<u64> doorbells_;  // where they are decoded now; kNowhere: not at all
 };
 

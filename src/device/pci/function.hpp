@@ -22,6 +22,13 @@ class Function {
 
   // Power-on. `next` is where firmware would put the next memory region; the function takes what it needs.
   virtual void reset(u64& next) { static_cast<void>(next); }
+  // The same while the machine runs, thus while other threads may still work for the function: they stop when they
+  // can, and its registers say so.
+  virtual void lose_power(u64& next) { reset(next); }
+
+  // A bridge: the function with this number (bus << 8 | device << 3 | function) on a bus behind it, null where
+  // there is none.
+  virtual Function* behind(u32) { return nullptr; }
 
  protected:
   ~Function() = default;

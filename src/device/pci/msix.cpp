@@ -3,15 +3,13 @@
 #include <type_traits>
 
 #include "base/bits.hpp"
+#include "device/pci/message.hpp"
 
 namespace nacre::device::pci {
 namespace {
 
 // A snapshot is these bytes: none of them may be padding.
 static_assert(std::has_unique_object_representations_v<MsiX::State>);
-
-// Messages are interrupts only here; elsewhere they would be stores to memory, which no guest wants.
-constexpr u64 kMessageWindow = 0xfee, kMessageWindowShift = 20;
 
 u32* word(MsiX::Entry& entry, unsigned index) {
   switch (index) {
@@ -84,9 +82,7 @@ void MsiX::fire(u16 vector) {
 
 void MsiX::send(unsigned vector) {
   const Entry& entry = state_.entries[vector];
-  const u64 address = u64{entry.address_high} << 32 | entry.address_low;
-  if (address >> kMessageWindowShift != kMessageWindow) return;
-  static_cast<void>(sink_.deliver(irq::message_from_msi(address, entry.data)));
+  send_message(sink_, u64{entry.address_high} << 32 | entry.address_low, entry.data);
 }
 
 void MsiX::send_pending() {

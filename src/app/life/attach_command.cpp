@@ -1,0 +1,122 @@
+#include "app/life/attach_command.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "app/disk_option.hpp"
+#include "app/exit_status.hpp"
+#include "app/life/control_client.hpp"
+#include "app/machine_options.hpp"
+#include "storage/open.hpp"
+
+namespace nacre::app {
+namespace {
+
+constexpr const char* kAttachFooter =
+    R"(The machine needs a free slot: nacre create --slots, or slots in its nacre.toml. Prints the device's name, which is
+also its serial number in the guest: /dev/disk/by-id/virtio-slot1. It stays through a reboot of the guest, and leaves
+with nacre detach or when the machine ends. Without --disk: what is attached.
+
+Examples:
+  nacre attach web --disk data.qcow2
+  nacre attach web --disk image.iso,readonly
+  nacre attach web
+)";
+constexpr const char* kDetachFooter =
+    R"(Unmount it in the guest first. The guest is asked, as by the button beside a slot; Linux waits five seconds, in case
+that somebody has second thoughts, and then switches the slot off. When this command has succeeded, the image is closed
+and nobody's.
+
+Example:
+  nacre detach web slot1
+)";
+
+// The files of an image, opened and locked as for a machine, which is given them.
+Result<std::vector<host::UniqueFd>> open_files(const vm::DiskConfig& disk) {
+  const auto loop = TRY(storage::Loop::create());
+  std::vector<host::UniqueFd> files;
+  storage::OpenOptions options = vm::open_options(disk);
+  options.kept = &files;
+  const auto image = TRY(storage::open_image(*loop, disk.path, options));
+  TRY(image->close());
+  return files;
+}
+
+Result<life::Folder> existing(const std::string& name) {
+  auto folder = TRY(life::Folder::of(name));
+  TRY(folder.check_exists());
+  return folder;
+}
+
+}  // namespace
+
+AttachCommand::AttachCommand(CLI::App& app)
+    : attach_(app.add_subcommand("attach", "Give a machine that runs a further disk")),
+      detach_(app.add_subcommand("detach", "Take back what was attached to a machine that runs")) {
+  attach_->footer(kAttachFooter);
+  attach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
+  attach_->add_option("--disk", disk_, "A disk image, as --disk of nacre boot")
+      ->type_name("FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES]");
+  detach_->footer(kDetachFooter);
+  detach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
+  detach_->add_option("DEVICE", device_, "As nacre attach has named it: slot1, or the image's file")
+      ->required()
+      ->type_name("");
+  detach_->add_flag("--force", force_,
+                    "Pull it out: the guest is told, not asked, and what it had not written is lost");
+  detach_->add_option("--timeout", timeout_, "Seconds to wait for the guest")
+      ->type_name("SECONDS")
+      ->capture_default_str();
+}
+
+int AttachCommand::run() {
+  const Status status = attach_->parsed() ? attach() : detach();
+  if (status) return 0;
+  complain(status.error());
+  return ExitStatus::bad_input;
+}
+
+Status AttachCommand::attach() const {
+  const life::Folder folder = TRY(existing(name_));
+  if (disk_.empty()) return list(folder);
+  const vm::DiskConfig disk = TRY(parse_disk(disk_));
+  // Before the image is touched.
+  TRY(ask(folder, life::JsonObject().set("do", "status")));
+  const auto files = TRY(open_files(disk));
+  std::error_code ignored;
+  const auto path = std::filesystem::absolute(disk.path, ignored);
+  life::JsonObject request;
+  request.set("do", "attach").set("disk", path.string());
+  request.set("format", disk.format == storage::Format::Detect ? "" : storage::name_of(disk.format));
+  request.set("read-only", disk.read_only);
+  request.set("iops", static_cast<i64>(disk.limits.operations));
+  request.set("bandwidth", static_cast<i64>(disk.limits.bytes));
+  const auto answer = TRY(ask(folder, request, files));
+  std::printf("%s\n", answer.text("device").c_str());
+  if (const std::string note = answer.text("note"); !note.empty()) complain(note.c_str());
+  return {};
+}
+
+Status AttachCommand::list(const life::Folder& folder) const {
+  const auto answer = TRY(ask(folder, life::JsonObject().set("do", "devices")));
+  std::printf("%s", answer.text("devices").c_str());
+  return {};
+}
+
+Status AttachCommand::detach() const {
+  const life::Folder folder = TRY(existing(name_));
+  if (!std::isfinite(timeout_) || timeout_ < 0) return Error{"--timeout wants seconds, as 30."};
+  // A file may be named as at attach.
+  std::string device = device_;
+  std::error_code ignored;
+  if (std::filesystem::exists(device, ignored)) device = std::filesystem::absolute(device, ignored).string();
+  life::JsonObject request;
+  request.set("do", "detach").set("device", device).set("force", force_);
+  request.set("timeout", static_cast<i64>(std::ceil(std::min(timeout_, 86400.0))));
+  TRY(ask(folder, request));
+  return {};
+}
+
+}  // namespace nacre::app
