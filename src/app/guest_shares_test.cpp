@@ -33,8 +33,8 @@ TEST_F(GuestSharesTest, AreMountedWhereTheyAre) {
 TEST_F(GuestSharesTest, TheCommandStartsWhereTheUserIsIfThatIsShared) {
   std::filesystem::current_path(path + "/it's here/inner");
   EXPECT_EQ(guest_shares(parse_shares({"."}).take(), true).take().directory, path + "/it's here/inner");
-  EXPECT_EQ(guest_shares(parse_shares({"..,at=/work"}).take(), true).take().directory, "/work/inner");
-  EXPECT_EQ(guest_shares(parse_shares({path + ",at=/work"}).take(), true).take().directory, "/work/it's here/inner");
+  EXPECT_EQ(guest_shares(parse_shares({"..,at=/srv"}).take(), true).take().directory, "/srv/inner");
+  EXPECT_EQ(guest_shares(parse_shares({path + ",at=/srv"}).take(), true).take().directory, "/srv/it's here/inner");
   EXPECT_EQ(guest_shares(parse_shares({"/usr/share"}).take(), true).take().directory, "");
 }
 
