@@ -19,6 +19,7 @@ class Policy {
 
   // User code of this space was interrupted at `now` (host TSC).
   void interrupted(u64 cr3, u64 now) {
+    cr3 = root(cr3);
     Space& space = at(cr3);
     if (space.cr3 != cr3) space = {.cr3 = cr3};
     const bool alone = since(now, switched_) > millisecond_;
@@ -30,12 +31,13 @@ class Policy {
     }
   }
 
-  [[nodiscard]] bool direct(u64 cr3) const { return at(cr3).direct && at(cr3).cr3 == cr3; }
+  [[nodiscard]] bool direct(u64 cr3) const { return at(cr3).direct && at(cr3).cr3 == root(cr3); }
 
   // A stay in guest code has ended; `spent` ns of processor time in it (not of the clock: waking the stub
   // takes long on an idle host, and is a cost), `faults` pages asked for on the way; `from_nothing`: all
   // mappings had to be made anew, as after a switch of address spaces.
   void came_back(u64 cr3, u64 now, u64 spent, u64 faults, bool kicked, bool from_nothing) {
+    cr3 = root(cr3);
     Space& space = at(cr3);
     if (space.cr3 != cr3) return;
     const i64 most = kMostCredit * millisecond_;
@@ -54,6 +56,7 @@ class Policy {
 
   // What this space runs now cannot run directly; it may come to something else soon.
   void refuse(u64 cr3, u64 now) {
+    cr3 = root(cr3);
     Space& space = at(cr3);
     if (space.cr3 != cr3) return;
     space.direct = false;
@@ -74,6 +77,8 @@ class Policy {
   static constexpr u32 kMostBackOff = 6;
   static constexpr usize kSpaces = 64;
 
+  // The PCID in its low bits is another each time the guest has run out of them.
+  static u64 root(u64 cr3) { return cr3 & ~u64{kPageSize - 1}; }
   static i64 since(u64 now, u64 then) { return static_cast<i64>(now - then); }
   Space& at(u64 cr3) { return spaces_[(cr3 >> 12) % kSpaces]; }
   [[nodiscard]] const Space& at(u64 cr3) const { return spaces_[(cr3 >> 12) % kSpaces]; }
