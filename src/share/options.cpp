@@ -30,7 +30,7 @@ Result<bool> apply(std::string_view word, ShareConfig& config) {
     if (config.tag.empty() || config.tag.size() > virtio::fs::kTagBytes) return wrong(word, "a tag has 1 to 36 bytes.");
   } else if (word.starts_with(kAt)) {
     config.at = word.substr(kAt.size());
-    if (!config.at.starts_with('/')) return wrong(word, "at wants an absolute path in the guest, as in at=/work.");
+    if (!config.at.starts_with('/')) return wrong(word, "at wants an absolute path in the guest, as in at=/srv/src.");
   } else if (word.starts_with(kUser)) {
     if (!number(word.substr(kUser.size()), config.user)) return wrong(word, "user wants a number of the guest's, as in user=1000.");
   } else if (word.starts_with(kGroup)) {
@@ -89,7 +89,7 @@ Result<std::string> mount_point_of(const ShareConfig& config) {
         .append(path.c_str())
         .append(" would hide the guest's own files; say where it should be, as in ")
         .append(config.path.c_str())
-        .append(",at=/work.");
+        .append(",at=/srv/src.");
   }
   return path;
 }
