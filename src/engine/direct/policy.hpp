@@ -45,8 +45,7 @@ class Policy {
     space.credit +=
         (static_cast<i64>(spent) < longest ? static_cast<i64>(spent) : longest) * millisecond_ / 1'000'000;
     space.credit -= static_cast<i64>(faults) * (millisecond_ / kFaultsPerMillisecond);
-    // Two programs that compute by turns on one processor gain less than this costs them.
-    if (from_nothing) space.credit -= millisecond_ * 3 / 2;
+    if (from_nothing) space.credit -= millisecond_ / 10;
     if (!kicked) space.credit -= millisecond_ / kExitsPerMillisecond;
     if (space.credit > most) {
       space.credit = most;
@@ -73,8 +72,8 @@ class Policy {
     bool direct = false;
   };
   static constexpr i64 kMostCredit = 2;            // ms
-  static constexpr i64 kExitsPerMillisecond = 30;  // at which nothing is won
-  static constexpr i64 kFaultsPerMillisecond = 25;
+  static constexpr i64 kExitsPerMillisecond = 50;  // at which nothing is won
+  static constexpr i64 kFaultsPerMillisecond = 80;
   static constexpr u32 kMostBackOff = 6;
   static constexpr usize kSpaces = 64;
 
