@@ -7,7 +7,8 @@
 // guest can move between hosts of one vendor; `host` claims everything that the decoder knows and this host
 // has.
 //
-// Left out on every model: MONITOR, VMX and SVM, protection keys, RTM and HLE, SGX, AMX, LA57, XSAVES, CET, performance counters, MCE.
+// Left out on every model: MONITOR, VMX and SVM, protection keys, RTM and HLE, SGX, AMX, LA57, XSAVES, CET,
+// performance counters, MCE.
 //
 // One object per vCPU, immutable after creation; any thread. Freestanding.
 #pragma once

@@ -6,11 +6,11 @@ namespace nacre::share {
 namespace {
 
 TEST(ShareOptions, AreTakenFromTheEnd) {
-  const ShareConfig config = parse("/home/me/a,b,readonly,tag=work,at=/srv/work,user=1000,group=100").take();
+  const ShareConfig config = parse("/home/me/a,b,readonly,tag=code,at=/srv/code,user=1000,group=100").take();
   EXPECT_EQ(config.path, "/home/me/a,b");
   EXPECT_TRUE(config.read_only);
-  EXPECT_EQ(config.tag, "work");
-  EXPECT_EQ(config.at, "/srv/work");
+  EXPECT_EQ(config.tag, "code");
+  EXPECT_EQ(config.at, "/srv/code");
   EXPECT_EQ(config.user, 1000u);
   EXPECT_EQ(config.group, 100u);
   EXPECT_FALSE(parse(".").take().read_only);
@@ -30,7 +30,7 @@ TEST(ShareOptions, TheTagIsTheFoldersName) {
 
 TEST(ShareOptions, TheMountPointIsTheHostsUnlessItWouldHideTheGuest) {
   EXPECT_EQ(mount_point_of({.path = "/usr/share/"}).take(), "/usr/share");
-  EXPECT_EQ(mount_point_of({.path = "/", .at = "/srv/./x/../work/"}).take(), "/srv/work");
+  EXPECT_EQ(mount_point_of({.path = "/", .at = "/srv/./x/../code/"}).take(), "/srv/code");
   for (const char* at : {"/", "/usr", "/dev/shm", "/srv/../etc", "/proc", "/bin/"}) EXPECT_FALSE(mount_point_of({.path = "/usr", .at = at}).ok()) << at;
   EXPECT_FALSE(mount_point_of({.path = "/"}).ok());
 }

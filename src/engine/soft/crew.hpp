@@ -3,7 +3,7 @@
 //
 // For every page of RAM it keeps who may have a write tag for it and who may have blocks of it. What one does
 // to a page that concerns others is posted into their mailboxes; those who are in translated code at that
-// time are made to come out of it, which is waited for. Everybody answers his mailbox before he enters
+// time are made to come out of it; for write tags that is waited for. Everybody answers his mailbox before he enters
 // translated code. What is said of translated code, tags and blocks goes for native code (engine/direct), and
 // what its stub has mapped writable and executable.
 //

@@ -80,12 +80,13 @@ void Record::finish(std::initializer_list<const BlockStore*> stores, const CodeC
   std::string table;
   std::snprintf(line, sizeof line, "base %llx\n", static_cast<unsigned long long>(code.executable(0)));
   table += line;
-  for (const BlockStore* blocks : stores) for (usize i = 0; i < blocks->block_count(); i++) {
-    const Block& b = blocks->block(static_cast<BlockIndex>(i));
-    std::snprintf(line, sizeof line, "%x %x %x %llx %x %x %d\n", b.code, b.hot_bytes, b.total_bytes,
-                  static_cast<unsigned long long>(b.linear), b.mode, unsigned{b.guest_bytes},
-                  b.valid ? 1 : 0);
-    table += line;
+  for (const BlockStore* blocks : stores) {
+    for (usize i = 0; i < blocks->block_count(); i++) {
+      const Block& b = blocks->block(static_cast<BlockIndex>(i));
+      std::snprintf(line, sizeof line, "%x %x %x %llx %x %x %d\n", b.code, b.hot_bytes, b.total_bytes,
+                    static_cast<unsigned long long>(b.linear), b.mode, unsigned{b.guest_bytes}, b.valid ? 1 : 0);
+      table += line;
+    }
   }
   write(blocks_, table);
 }
