@@ -2,7 +2,15 @@
 
 #include <algorithm>
 
+#include "net/cable.hpp"
+
 namespace nacre::vm {
+namespace {
+
+// Cards of slots do not have the addresses of those that the machine began with (net::mac_of).
+constexpr unsigned kFirstSlotMac = 0x7f;
+
+}  // namespace
 
 Slots::~Slots() {
   stop();
@@ -50,9 +58,10 @@ void Slots::tell(SlotEvent::Kind kind, unsigned slot, const char* why) {
   machine_.environment.call_input_output();
 }
 
-Result<unsigned> Slots::attach(const DiskConfig& disk, std::vector<host::UniqueFd> files) {
+Result<unsigned> Slots::attach(const CardConfig& card, std::vector<host::UniqueFd> files) {
   if (slots_[0] == nullptr)
-    return Error{"The machine has no slots for disks that come while it runs: set slots in its nacre.toml."};
+    return Error{
+        "The machine has no slots for devices that come while it runs: set slots in its nacre.toml."};
   // Not the one that was emptied last: its guest is not through with that yet, and takes a card that comes
   // too soon only after second thoughts.
   for (unsigned i = 0; i < kMost; ++i) {
@@ -63,35 +72,29 @@ Result<unsigned> Slots::attach(const DiskConfig& disk, std::vector<host::UniqueF
     slot->in_use = false;
     // A function object is copied; descriptors are not.
     auto handed = std::make_shared<std::vector<host::UniqueFd>>(std::move(files));
-    slot->thread->call([this, &one = *slot, disk, handed] { make_card(one, disk, std::move(*handed)); });
+    slot->thread->call([this, &one = *slot, card, handed] { make_card(one, card, std::move(*handed)); });
     return slot->number;
   }
   return Error{"All of the machine's slots are taken; detach something first."};
 }
 
 // On the slot's thread.
-void Slots::make_card(Slot& slot, const DiskConfig& config, std::vector<host::UniqueFd> files) {
-  auto disk = StorageDisk::adopt(config, *slot.loop, slot.timer.number(), std::move(files));
-  if (!disk) return tell(SlotEvent::Kind::Refused, slot.number, disk.error().message());
+void Slots::make_card(Slot& slot, const CardConfig& config, std::vector<host::UniqueFd> files) {
   Card& card = slot.card;
-  card.disk = disk.take();
   card.ports = std::make_unique<VirtioSlot>(machine_, *slot.thread);
-  virtio::blk::BlkOptions options = {.bytes = card.disk->size(),
-                                     .read_only = config.read_only,
-                                     .queues = std::min(processors_, virtio::blk::Blk::kQueues),
-                                     .discard_unit = card.disk->discard_unit()};
-  const std::string serial = "slot" + std::to_string(slot.number);
-  serial.copy(options.serial, sizeof options.serial);
-  card.device =
-      std::make_unique<virtio::blk::Blk>(machine_.board.memory(), card.ports->ports(), *card.disk, options);
-  card.disk->connect(*card.device);
+  const auto* const disk = std::get_if<DiskConfig>(&config);
+  const Status made = disk != nullptr
+                          ? make_disk(slot, *disk, std::move(files))
+                          : make_network(slot, std::get<net::NetConfig>(config), std::move(files));
+  if (!made) {
+    const Card gone = std::exchange(card, {});
+    return tell(SlotEvent::Kind::Refused, slot.number, made.error().message());
+  }
   card.transport = std::make_unique<virtio::PciTransport>(*card.device, machine_.board.messages());
   card.transport->put_behind_port();
   u64 nowhere = 0;
   card.transport->reset(nowhere);
   card.ports->connect(*card.transport);
-  slot.thread->watch(card.disk->event_fd(), *card.device);
-  if (card.disk->timer_fd() >= 0) slot.thread->watch(card.disk->timer_fd(), *card.device);
   {
     BoardGuard board(machine_);
     slot.port.plug(*card.transport);
@@ -99,17 +102,47 @@ void Slots::make_card(Slot& slot, const DiskConfig& config, std::vector<host::Un
   tell(SlotEvent::Kind::Plugged, slot.number);
 }
 
+Status Slots::make_disk(Slot& slot, const DiskConfig& config, std::vector<host::UniqueFd> files) {
+  Card& card = slot.card;
+  card.disk = TRY(StorageDisk::adopt(config, *slot.loop, slot.timer.number(), std::move(files)));
+  virtio::blk::BlkOptions options = {.bytes = card.disk->size(),
+                                     .read_only = config.read_only,
+                                     .queues = std::min(processors_, virtio::blk::Blk::kQueues),
+                                     .discard_unit = card.disk->discard_unit()};
+  const std::string serial = "slot" + std::to_string(slot.number);
+  serial.copy(options.serial, sizeof options.serial);
+  card.blk =
+      std::make_unique<virtio::blk::Blk>(machine_.board.memory(), card.ports->ports(), *card.disk, options);
+  card.device = card.blk.get();
+  card.disk->connect(*card.blk);
+  slot.thread->watch(card.disk->event_fd(), *card.blk);
+  if (card.disk->timer_fd() >= 0) slot.thread->watch(card.disk->timer_fd(), *card.blk);
+  return {};
+}
+
+Status Slots::make_network(Slot& slot, const net::NetConfig& config, std::vector<host::UniqueFd> files) {
+  if (files.size() != 1) return Error{"A network that is attached comes with the end of one cable."};
+  Card& card = slot.card;
+  auto cable = std::make_unique<net::Cable>(std::move(files[0]));
+  virtio::net::NetOptions options = {.mtu = net::mtu_of(config)};
+  const net::Mac mac = net::mac_of(config, kFirstSlotMac + slot.number);
+  std::copy(mac.begin(), mac.end(), options.mac);
+  card.net =
+      std::make_unique<virtio::net::Net>(machine_.board.memory(), card.ports->ports(), *cable, options);
+  card.device = card.net.get();
+  slot.thread->watch(*cable, *card.net);
+  card.network = std::move(cable);
+  return {};
+}
+
 // On the slot's thread: no guest reaches the card any more, and its device has been asked to stop.
 void Slots::end_card(Slot& slot) {
   Card& card = slot.card;
-  card.disk->close();
+  if (card.disk != nullptr) card.disk->close();
   card.device->run();
   NACRE_CHECK(card.device->phase() == virtio::Device::Phase::Stopped);
   slot.thread->forget(*card.device);
-  card.transport.reset();
-  card.device.reset();
-  card.ports.reset();
-  card.disk.reset();
+  const Card gone = std::exchange(card, {});
 }
 
 Status Slots::detach(unsigned number, Removal removal) {

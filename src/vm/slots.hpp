@@ -1,7 +1,7 @@
 // Slots: the hot-plug slots of a VM, into which cards are put and from which they are taken while it runs.
 // What a confined process cannot make later is made with the machine: for each slot a root port, a thread for
-// the card's queues, and what a disk needs of the kernel. A card's files come with it, open.
-// docs/adr/0016-hot-plug.md.
+// the card's queues, and what a disk needs of the kernel. A card's files come with it, open: a disk's image,
+// the end of the cable (net/cable.hpp) to a network, which is in another process. docs/adr/0016-hot-plug.md.
 //
 // Threads: all for the one that owns the VM (the I/O thread). The card itself is made, and ended, on the
 // slot's thread. A guest may take its time, or never answer: nothing here waits for it; what comes of a
@@ -14,12 +14,18 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <variant>
 
+#include "net/options.hpp"
+#include "virtio/net/device.hpp"
 #include "vm/disk.hpp"
 #include "vm/slot_changes.hpp"
 #include "vm/virtio_slot.hpp"
 
 namespace nacre::vm {
+
+// What a card is. Of a network, what its guest sees: the network itself is made by now.
+using CardConfig = std::variant<DiskConfig, net::NetConfig>;
 
 struct SlotEvent {
   enum class Kind : u8 {
@@ -49,9 +55,9 @@ class Slots {
   // When no vCPU runs any more.
   void stop();
 
-  // Puts a disk into a free slot, whose number is returned; then Plugged or Refused. An Error: no slot is
+  // Puts a card into a free slot, whose number is returned; then Plugged or Refused. An Error: no slot is
   // free.
-  Result<unsigned> attach(const DiskConfig& disk, std::vector<host::UniqueFd> files);
+  Result<unsigned> attach(const CardConfig& card, std::vector<host::UniqueFd> files);
   // Asks the guest to let a card go; Gone when it has. Asking again presses the button again, unless the
   // guest is at it. By surprise: the guest finds that it is gone. Asked for again, the slot is emptied
   // whether the guest has heeded that or not. An Error: the slot is empty.
@@ -65,9 +71,12 @@ class Slots {
   using Port = device::pci::RootPort;
   enum class Phase : u8 { Empty, Coming, There, Leaving, Ending };
   struct Card {
-    std::unique_ptr<StorageDisk> disk;
-    std::unique_ptr<virtio::blk::Blk> device;
     std::unique_ptr<VirtioSlot> ports;
+    std::unique_ptr<StorageDisk> disk;  // of a disk
+    std::unique_ptr<virtio::blk::Blk> blk;
+    std::unique_ptr<net::Port> network;  // of a network
+    std::unique_ptr<virtio::net::Net> net;
+    virtio::Device* device = nullptr;  // whichever it is
     std::unique_ptr<virtio::PciTransport> transport;
   };
   struct Slot {
@@ -83,7 +92,9 @@ class Slots {
     std::unique_ptr<DeviceThread> thread;  // last: it ends first
   };
 
-  void make_card(Slot& slot, const DiskConfig& disk, std::vector<host::UniqueFd> files);
+  void make_card(Slot& slot, const CardConfig& config, std::vector<host::UniqueFd> files);
+  Status make_disk(Slot& slot, const DiskConfig& config, std::vector<host::UniqueFd> files);
+  Status make_network(Slot& slot, const net::NetConfig& config, std::vector<host::UniqueFd> files);
   static void end_card(Slot& slot);
   void look_at(Slot& slot);
   void take_out(Slot& slot);

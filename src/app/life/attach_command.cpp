@@ -1,5 +1,7 @@
 #include "app/life/attach_command.hpp"
 
+#include <fcntl.h>
+
 #include <algorithm>
 #include <cmath>
 #include <cstdio>
@@ -9,6 +11,8 @@
 #include "app/exit_status.hpp"
 #include "app/life/control_client.hpp"
 #include "app/machine_options.hpp"
+#include "host/error.hpp"
+#include "net/process.hpp"
 #include "storage/open.hpp"
 
 namespace nacre::app {
@@ -17,17 +21,18 @@ namespace {
 constexpr const char* kAttachFooter =
     R"(The machine needs a free slot: nacre create --slots, or slots in its nacre.toml. Prints the device's name, which is
 also its serial number in the guest: /dev/disk/by-id/virtio-slot1. It stays through a reboot of the guest, and leaves
-with nacre detach or when the machine ends. Without --disk: what is attached.
+with nacre detach or when the machine ends. Without --disk and --net: what is attached.
 
 Examples:
   nacre attach web --disk data.qcow2
   nacre attach web --disk image.iso,readonly
+  nacre attach web --net user,publish=8080:80
   nacre attach web
 )";
 constexpr const char* kDetachFooter =
-    R"(Unmount it in the guest first. The guest is asked, as by the button beside a slot; Linux waits five seconds, in case
+    R"(Unmount a disk in the guest first. The guest is asked, as by the button beside a slot; Linux waits five seconds, in case
 that somebody has second thoughts, and then switches the slot off. When this command has succeeded, the image is closed
-and nobody's.
+and nobody's, the network is gone and its published ports are free.
 
 Example:
   nacre detach web slot1
@@ -53,15 +58,20 @@ Result<life::Folder> existing(const std::string& name) {
 }  // namespace
 
 AttachCommand::AttachCommand(CLI::App& app)
-    : attach_(app.add_subcommand("attach", "Give a machine that runs a further disk")),
+    : attach_(app.add_subcommand("attach", "Give a machine that runs a further disk or network")),
       detach_(app.add_subcommand("detach", "Take back what was attached to a machine that runs")) {
   attach_->footer(kAttachFooter);
   attach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
-  attach_->add_option("--disk", disk_, "A disk image, as --disk of nacre boot")
-      ->type_name("FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES]");
+  auto* const disk = attach_->add_option("--disk", disk_, "A disk image, as --disk of nacre boot")
+                         ->type_name("FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES]");
+  attach_->add_option("--net", network_, "A network, as --net of nacre boot, but with one pair of queues")
+      ->type_name("KIND[,OPTION=VALUE]")
+      ->excludes(disk);
   detach_->footer(kDetachFooter);
   detach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
-  detach_->add_option("DEVICE", device_, "As nacre attach has named it: slot1, or the image's file")
+  detach_
+      ->add_option("DEVICE", device_,
+                   "As nacre attach has named it: slot1, or the image's file, or the network")
       ->required()
       ->type_name("");
   detach_->add_flag("--force", force_,
@@ -80,7 +90,14 @@ int AttachCommand::run() {
 
 Status AttachCommand::attach() const {
   const life::Folder folder = TRY(existing(name_));
-  if (disk_.empty()) return list(folder);
+  if (disk_.empty() && network_.empty()) return list(folder);
+  const auto answer = disk_.empty() ? TRY(attach_network(folder)) : TRY(attach_disk(folder));
+  std::printf("%s\n", answer.text("device").c_str());
+  if (const std::string note = answer.text("note"); !note.empty()) complain(note.c_str());
+  return {};
+}
+
+Result<life::JsonObject> AttachCommand::attach_disk(const life::Folder& folder) const {
   const vm::DiskConfig disk = TRY(parse_disk(disk_));
   // Before the image is touched.
   TRY(ask(folder, life::JsonObject().set("do", "status")));
@@ -93,10 +110,22 @@ Status AttachCommand::attach() const {
   request.set("read-only", disk.read_only);
   request.set("iops", static_cast<i64>(disk.limits.operations));
   request.set("bandwidth", static_cast<i64>(disk.limits.bytes));
-  const auto answer = TRY(ask(folder, request, files));
-  std::printf("%s\n", answer.text("device").c_str());
-  if (const std::string note = answer.text("note"); !note.empty()) complain(note.c_str());
-  return {};
+  return ask(folder, request, files);
+}
+
+Result<life::JsonObject> AttachCommand::attach_network(const life::Folder& folder) const {
+  const net::NetConfig network = TRY(net::parse(network_));
+  if (network.queues != 1)
+    return Error{
+        "A network that is attached has one pair of queues: leave queues= away, or give it in nacre.toml."};
+  TRY(ask(folder, life::JsonObject().set("do", "status")));
+  const std::string path = folder.nacre_log();
+  const host::UniqueFd log(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
+  if (!log) return host::errno_error("Cannot write", path.c_str());
+  // Where it is refused, the process ends with the cable's last end.
+  std::vector<host::UniqueFd> cable;
+  cable.push_back(TRY(net::start_process(network, log)));
+  return ask(folder, life::JsonObject().set("do", "attach").set("net", network_), cable);
 }
 
 Status AttachCommand::list(const life::Folder& folder) const {

@@ -6,6 +6,7 @@
 
 #include "base/result.hpp"
 #include "life/folder.hpp"
+#include "life/json.hpp"
 
 namespace nacre::app {
 
@@ -17,11 +18,13 @@ class AttachCommand {
 
  private:
   Status attach() const;
+  Result<life::JsonObject> attach_disk(const life::Folder& folder) const;
+  Result<life::JsonObject> attach_network(const life::Folder& folder) const;
   Status detach() const;
   Status list(const life::Folder& folder) const;
 
   CLI::App *attach_, *detach_;
-  std::string name_, disk_, device_;
+  std::string name_, disk_, network_, device_;
   bool force_ = false;
   double timeout_ = 30;
 };

@@ -30,14 +30,21 @@ Attachments::Answer Attachments::attach(const JsonObject& request, std::vector<h
   if (cards_.size() >= slots_)
     return refusal("All " + std::to_string(slots_) +
                    " slots of the machine are taken; nacre detach makes room.");
-  if (request.text("disk").empty() || files.empty() || files.size() > host::kMostPassedFiles)
-    return refusal("What is to be attached is a disk, with its files open.");
+  const std::string disk = request.text("disk"), network = request.text("net");
+  if (disk.empty() == network.empty() || files.empty() || files.size() > host::kMostPassedFiles)
+    return refusal("What is to be attached is a disk or a network, with its files open.");
   Card card;
   card.id = next_id_++;
-  card.path = request.text("disk");
-  card.request.set("do", "attach").set("id", card.id).set("disk", card.path);
-  card.request.set("format", request.text("format")).set("read-only", request.is_true("read-only"));
-  card.request.set("iops", request.number("iops")).set("bandwidth", request.number("bandwidth"));
+  card.request.set("do", "attach").set("id", card.id);
+  if (disk.empty()) {
+    card.what = network;
+    card.request.set("net", network);
+  } else {
+    card.what = disk;
+    card.request.set("disk", disk);
+    card.request.set("format", request.text("format")).set("read-only", request.is_true("read-only"));
+    card.request.set("iops", request.number("iops")).set("bandwidth", request.number("bandwidth"));
+  }
   card.files = std::move(files);
   card.caller = caller;
   card.until = now + patience::kTaken;
@@ -48,7 +55,7 @@ Attachments::Answer Attachments::attach(const JsonObject& request, std::vector<h
 
 Attachments::Card* Attachments::find(const std::string& device) {
   for (Card& card : cards_) {
-    if (card.slot != 0 && (device == device_name(card.slot) || device == card.path)) return &card;
+    if (card.slot != 0 && (device == device_name(card.slot) || device == card.what)) return &card;
   }
   return nullptr;
 }
@@ -81,7 +88,7 @@ JsonObject Attachments::list() const {
     const char* how = card.phase == Phase::InUse     ? "in use"
                       : card.phase == Phase::Leaving ? "leaving"
                                                      : "not taken by the guest yet";
-    text += (card.slot == 0 ? "-" : device_name(card.slot)) + "\t" + how + "\t" + card.path + "\n";
+    text += (card.slot == 0 ? "-" : device_name(card.slot)) + "\t" + how + "\t" + card.what + "\n";
   }
   return JsonObject().set("ok", true).set("slots", i64{slots_}).set("devices", text);
 }

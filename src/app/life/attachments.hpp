@@ -57,7 +57,7 @@ class Attachments {
     Phase phase = Phase::Sent;
     bool surprise = false;
     life::JsonObject request;  // as the machine has it
-    std::string path;
+    std::string what;  // the image's path, or the network as --net has it
     std::vector<host::UniqueFd> files;
     std::optional<u64> caller;  // who waits
     u64 until = ~u64{0};

@@ -77,6 +77,26 @@ TEST_F(AttachmentsTest, TheRequestHasWhatTheMachineNeeds) {
   EXPECT_TRUE(sent[0].request.is_true("read-only"));
 }
 
+TEST_F(AttachmentsTest, ANetworkGoesToTheMachineWithItsCable) {
+  const auto attach_network = [this](const JsonObject& request) {
+    std::vector<host::UniqueFd> files;
+    files.emplace_back(open("/dev/null", O_RDONLY | O_CLOEXEC));
+    return attachments.attach(request, std::move(files), 7, 0);
+  };
+  EXPECT_TRUE(attach_network(JsonObject().set("net", "user").set("disk", "/a")).has_value());
+  ASSERT_FALSE(attach_network(JsonObject().set("net", "user,hostname=web")));
+  ASSERT_EQ(sent.size(), 1u);
+  EXPECT_EQ(sent[0].files, 1u);
+  EXPECT_EQ(sent[0].request.text("net"), "user,hostname=web");
+  EXPECT_EQ(sent[0].request.text("disk"), "");
+  heard("coming", 1, 1);
+  heard("in-use", 1);
+  EXPECT_EQ(attachments.list().text("devices"), "slot1\tin use\tuser,hostname=web\n");
+  EXPECT_FALSE(detach("user,hostname=web", 9, 0));
+  heard("gone", 1);
+  EXPECT_EQ(attachments.list().text("devices"), "");
+}
+
 TEST_F(AttachmentsTest, WhatCannotBeIsSaidAtOnce) {
   EXPECT_TRUE(attachments.attach(JsonObject().set("disk", "/a"), {}, 1, 0).has_value());  // no files
   EXPECT_TRUE(attach("", 1).has_value());

@@ -96,20 +96,27 @@ class SupervisedPort final : public SerialClient {
       static_cast<void>(slots.detach(slot, surprise ? vm::Slots::Removal::Surprise : vm::Slots::Removal::Orderly));
       return;
     }
+    life::JsonObject answer;
+    answer.set("id", text.number("id"));
+    if (const auto slot = attach(slots, request)) {
+      answer.set("event", "coming").set("slot", i64{slot.value()});
+    } else {
+      answer.set("event", "refused").set("why", slot.error().message());
+    }
+    say(answer.line());
+  }
+
+  static Result<unsigned> attach(vm::Slots& slots, Request& request) {
+    const life::JsonObject& text = request.text;
+    if (const std::string network = text.text("net"); !network.empty())
+      return slots.attach(TRY(net::parse(network)), std::move(request.files));
     vm::DiskConfig disk;
     disk.path = text.text("disk");
     disk.read_only = text.is_true("read-only");
     disk.format = storage::format_named(text.text("format"));
     disk.limits.operations = static_cast<u64>(std::max<i64>(text.number("iops"), 0));
     disk.limits.bytes = static_cast<u64>(std::max<i64>(text.number("bandwidth"), 0));
-    life::JsonObject answer;
-    answer.set("id", text.number("id"));
-    if (const auto slot = slots.attach(disk, std::move(request.files))) {
-      answer.set("event", "coming").set("slot", i64{slot.value()});
-    } else {
-      answer.set("event", "refused").set("why", slot.error().message());
-    }
-    say(answer.line());
+    return slots.attach(disk, std::move(request.files));
   }
 
   void tell(const vm::SlotEvent& event) {

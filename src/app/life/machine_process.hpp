@@ -10,7 +10,8 @@
 namespace nacre::app {
 
 // Messages on the line, one a packet. To the machine: a command's character, or a JSON object, perhaps with files:
-//   {"do":"attach","id":N,"disk":PATH,…}     {"do":"detach","slot":N,"surprise":BOOL}
+//   {"do":"attach","id":N,"disk":PATH,…}     {"do":"attach","id":N,"net":TEXT}
+//   {"do":"detach","slot":N,"surprise":BOOL}
 // From it: "started", then "ended REASON MESSAGE"; nothing more comes of a machine that died otherwise. In between, of
 // its slots (vm/slots.hpp):
 //   {"event":"coming","id":N,"slot":N}       {"event":"plugged"|"in-use"|"gone"|"refused","slot":N,"why":TEXT}
