@@ -167,13 +167,17 @@ Status Slots::detach(unsigned number, Removal removal) {
 
 void Slots::look_at(Slot& slot) {
   bool powered = false;
-  bool on = false;
+  bool used = false;
   {
     BoardGuard board(machine_);
     powered = slot.port.is_powered();
-    on = slot.port.indicator() == Port::Indicator::On;
+    used = slot.port.is_in_use();
+    // Nobody has asked for that. A guest that was not through with the last card finds the next by itself,
+    // and then takes the press with which it came for one more, after which it switches it off; another is
+    // second thoughts.
+    if (slot.phase == Phase::There && slot.port.is_leaving()) slot.port.press();
   }
-  if (slot.phase == Phase::There && powered && on && !slot.in_use) {
+  if (slot.phase == Phase::There && used && !slot.in_use) {
     slot.in_use = true;
     tell(SlotEvent::Kind::InUse, slot.number);
   }

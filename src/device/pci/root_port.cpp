@@ -113,6 +113,10 @@ void RootPort::look_at_link() {
   event(SlotEvent::link_changed);
 }
 
+void RootPort::look_at_indicator() {
+  in_use_ = is_powered() && (in_use_ || indicator() == Indicator::On);
+}
+
 // Without power, and after a reset of its bus, a card is as new.
 void RootPort::cut_card() {
   if (card_ == nullptr) return;
@@ -178,6 +182,7 @@ void RootPort::config_write(u16 offset, unsigned size, u32 value) {
   if (switched || (set & BridgeControl::secondary_bus_reset) != 0) cut_card();
   settings_changed();
   look_at_link();
+  look_at_indicator();
   update_interrupt();
   if (switched || before[SlotControl::power_indicator] != after[SlotControl::power_indicator])
     observer_.slot_changed(number_);
@@ -237,6 +242,7 @@ void RootPort::reset(u64& next) {
   next += kWindowBytes;
   present_ = card_ != nullptr;
   link_up_ = link_is_up();
+  look_at_indicator();
   status_ = 0;
   asserted_ = false;
   settings_changed();
@@ -259,6 +265,7 @@ Status RootPort::load(const State& state) {
   status_ = state.status & SlotEvent::kAll;
   present_ = card_ != nullptr && state.present != 0;
   link_up_ = link_is_up();
+  look_at_indicator();
   settings_changed();
   asserted_ = true;  // what was sent then is not sent again
   update_interrupt();

@@ -63,6 +63,10 @@ class RootPort final : public Function {
   // There is one that has not been pulled.
   [[nodiscard]] bool is_present() const { return present_; }
   [[nodiscard]] bool is_powered() const { return !control()[SlotControl::power_off]; }
+  // The guest uses the card: since it gave the slot power it has shown so.
+  [[nodiscard]] bool is_in_use() const { return is_powered() && in_use_; }
+  // It has used it, and is about to switch it off, as after a press of the button.
+  [[nodiscard]] bool is_leaving() const { return is_in_use() && indicator() == Indicator::Blink; }
   [[nodiscard]] Indicator indicator() const {
     return static_cast<Indicator>(control()[SlotControl::power_indicator]);
   }
@@ -91,6 +95,7 @@ class RootPort final : public Function {
   [[nodiscard]] bool routes(GuestPhysical address, unsigned size) const;
   void event(u16 bits);
   void look_at_link();
+  void look_at_indicator();
   void settings_changed();
   void update_interrupt();
   void cut_card();
@@ -102,6 +107,7 @@ class RootPort final : public Function {
   u16 express_ = 0, msi_ = 0, slot_control_ = 0;  // offsets
   Function* card_ = nullptr;
   bool present_ = false;                        // the card can be seen: not pulled
+  bool in_use_ = false;                         // the indicator was on after the slot got power
   bool link_up_ = false;                        // when it was last looked at
   u16 status_ = 0;                              // events of slot status
   bool asserted_ = false;                       // an enabled event is there: a message was sent when it came

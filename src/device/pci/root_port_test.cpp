@@ -161,6 +161,8 @@ TEST_F(RootPortTest, AnOrderlyRemovalGoesThroughTheGuest) {
   EXPECT_EQ(slot_status() & kButton, kButton);
   control(static_cast<u16>(2 << 8 | kListens));
   EXPECT_EQ(port.indicator(), RootPort::Indicator::Blink);
+  EXPECT_TRUE(port.is_in_use());
+  EXPECT_TRUE(port.is_leaving());
   EXPECT_EQ(port.behind(3 << 8), &card);
   const unsigned before = card.resets;
   control(static_cast<u16>(kOff | kListens));
@@ -174,6 +176,21 @@ TEST_F(RootPortTest, AnOrderlyRemovalGoesThroughTheGuest) {
   port.plug(card);  // and again
   control(static_cast<u16>(kOn | kListens));
   EXPECT_EQ(port.behind(3 << 8), &card);
+}
+
+TEST_F(RootPortTest, AnIndicatorThatBlinksBeforeItIsOnTellsOfOneThatComes) {
+  drive();
+  port.plug(card);
+  for (int i = 0; i < 2; ++i) {
+    control(static_cast<u16>(2 << 8 | kListens));
+    EXPECT_FALSE(port.is_in_use());
+    EXPECT_FALSE(port.is_leaving());
+    control(static_cast<u16>(kOn | kListens));
+    EXPECT_TRUE(port.is_in_use());
+    EXPECT_FALSE(port.is_leaving());
+    control(static_cast<u16>(kOff | kListens));
+    EXPECT_FALSE(port.is_in_use());
+  }
 }
 
 TEST_F(RootPortTest, ACardThatIsPulledIsGoneButItsRegistersAnswerUntilItsPowerGoes) {
