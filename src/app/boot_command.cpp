@@ -7,6 +7,7 @@
 #include "app/exit_status.hpp"
 #include "app/guest_shares.hpp"
 #include "app/kernel_file.hpp"
+#include "app/life/control_process.hpp"
 #include "app/session.hpp"
 #include "app/vsock_option.hpp"
 #include "host/file_bytes.hpp"
@@ -130,6 +131,15 @@ BootCommand::BootCommand(CLI::App& app)
   command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")
       ->required()
       ->type_name("FILE");
+  auto* const control =
+      command_
+          ->add_option("--control", control_,
+                       "Make this Unix socket, at which nacre attach and nacre detach reach the machine")
+          ->type_name("PATH");
+  command_->add_option("--slots", slots_, "Slots for devices that come while it runs, 1 to 8; wants --control")
+      ->type_name("COUNT")
+      ->check(CLI::Range(1, 8))
+      ->needs(control);
 }
 
 BootCommand::BootCommand(CLI::App* command) : command_(command) {
@@ -231,12 +241,18 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   auto console_place = TRY(serial_place("--console", console_.empty() ? "none" : console_));
   config.devices.console = !console_.empty();
   if (lock_step != nullptr && config.devices.console) return Error{"Engines are compared without --console, which writes to memory by itself."};
+  config.devices.slots = slots_;
+  std::unique_ptr<Control> control;
+  if (!control_.empty()) control = TRY(Control::start(control_, slots_));
   auto vm = TRY(vm::Vm::create(config));
   if (auto status = load(*vm, config, kernel); !status) return status.error();
 
   // In the order of Vm's ports.
   auto serial = TRY(Console::create(place.in, place.out));
+  std::optional<ControlledPort> controlled;
+  if (control != nullptr) controlled.emplace(*serial, control->line());
   std::vector<SerialClient*> clients = {serial.get()};
+  if (controlled) clients.front() = &*controlled;
   auto console = TRY(Console::create(console_place.in, console_place.out));
   if (config.devices.console) {
     clients.push_back(console.get());

@@ -33,6 +33,8 @@ class BootCommand {
   std::vector<std::string> shares_;
   std::string kernel_, initrd_, append_, serial_ = "stdio", console_;
   std::vector<std::string> modules_;
+  std::string control_;
+  unsigned slots_ = 0;
   bool debug_exit_ = false;
 };
 

@@ -22,17 +22,21 @@ bool address_of(const std::string& path, sockaddr_un& address) {
   return true;
 }
 
-Error in_the_way(const std::string& path) {
+Error in_the_way(const std::string& path, const char* option) {
   struct stat found = {};
   if (lstat(path.c_str(), &found) != 0 || !S_ISSOCK(found.st_mode)) {
     return Error("There is a file at ")
         .append(path.c_str())
-        .append(" already; --vsock makes a socket of its own: name another place.");
+        .append(" already; ")
+        .append(option)
+        .append(" makes a socket of its own: name another place.");
   }
   if (connect_to(path)) {
     return Error("Another program listens at ")
         .append(path.c_str())
-        .append(": give each guest a --vsock path of its own.");
+        .append(": give each guest a path of its own with ")
+        .append(option)
+        .append(".");
   }
   return Error("There is a socket at ")
       .append(path.c_str())
@@ -52,9 +56,11 @@ Result<host::UniqueFd> connect_to(const std::string& path) {
   return socket;
 }
 
-Result<Listener> Listener::create(const std::string& path) {
+Result<Listener> Listener::create(const std::string& path, const char* option) {
   if (path.size() > kMostPathBytes) {
-    return Error("The path of --vsock is ")
+    return Error("The path of ")
+        .append(option)
+        .append(" is ")
         .append_number(path.size())
         .append(" bytes long; a socket's path may have ")
         .append_number(kMostPathBytes)
@@ -62,7 +68,7 @@ Result<Listener> Listener::create(const std::string& path) {
   }
   sockaddr_un address;
   if (!address_of(path, address))
-    return Error{"--vsock wants the path of a socket to make, as in --vsock vm.sock."};
+    return Error(option).append(" wants the path of a socket to make, as in ").append(option).append(" vm.sock.");
   Listener listener;
   listener.socket = host::UniqueFd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
   if (!listener.socket) return host::errno_error("Cannot make a socket");
@@ -71,7 +77,7 @@ Result<Listener> Listener::create(const std::string& path) {
   // so; Linux has always done it).
   if (fchmod(file, 0600) != 0) return host::errno_error("Cannot set a socket's permissions");
   if (bind(file, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-    if (errno == EADDRINUSE) return in_the_way(path);
+    if (errno == EADDRINUSE) return in_the_way(path, option);
     return host::errno_error("Cannot make the socket", path.c_str());
   }
   struct stat made = {};

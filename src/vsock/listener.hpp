@@ -18,8 +18,9 @@ struct Listener {
   dev_t device = 0;       // of the file, to know it again
   ino_t inode = 0;
 
-  // Makes the file, for nobody but its owner (mode 0600). A file that is there already is an Error.
-  static Result<Listener> create(const std::string& path);
+  // Makes the file, for nobody but its owner (mode 0600). A file that is there already is an Error, which names the
+  // option that `path` came from.
+  static Result<Listener> create(const std::string& path, const char* option = "--vsock");
 };
 
 // A connection to the Unix socket at `path`. Blocks no longer than the system takes: a full queue is an

@@ -18,6 +18,8 @@
 namespace nacre::app {
 namespace {
 
+constexpr const char* kControl =
+    "The machine: the socket that nacre boot --control has made, instead of a name";
 constexpr const char* kAttachFooter =
     R"(The machine needs a free slot: nacre create --slots, or slots in its nacre.toml. Prints the device's name, which is
 also its serial number in the guest: /dev/disk/by-id/virtio-slot1. It stays through a reboot of the guest, and leaves
@@ -28,6 +30,7 @@ Examples:
   nacre attach web --disk image.iso,readonly
   nacre attach web --net user,publish=8080:80
   nacre attach web
+  nacre attach --control vm.sock --disk data.qcow2    a machine of nacre boot
 )";
 constexpr const char* kDetachFooter =
     R"(Unmount a disk in the guest first. The guest is asked, as by the button beside a slot; Linux waits five seconds, in case
@@ -49,31 +52,26 @@ Result<std::vector<host::UniqueFd>> open_files(const vm::DiskConfig& disk) {
   return files;
 }
 
-Result<life::Folder> existing(const std::string& name) {
-  auto folder = TRY(life::Folder::of(name));
-  TRY(folder.check_exists());
-  return folder;
-}
-
 }  // namespace
 
 AttachCommand::AttachCommand(CLI::App& app)
     : attach_(app.add_subcommand("attach", "Give a machine that runs a further disk or network")),
       detach_(app.add_subcommand("detach", "Take back what was attached to a machine that runs")) {
   attach_->footer(kAttachFooter);
-  attach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
+  attach_->add_option("NAME", name_, "Of the machine; not with --control")->type_name("");
+  attach_->add_option("--control", socket_, kControl)->type_name("PATH");
   auto* const disk = attach_->add_option("--disk", disk_, "A disk image, as --disk of nacre boot")
                          ->type_name("FILE[,readonly][,format=raw|qcow2][,iops=N][,bandwidth=BYTES]");
   attach_->add_option("--net", network_, "A network, as --net of nacre boot, but with one pair of queues")
       ->type_name("KIND[,OPTION=VALUE]")
       ->excludes(disk);
   detach_->footer(kDetachFooter);
-  detach_->add_option("NAME", name_, "Of the machine")->required()->type_name("");
+  detach_->add_option("NAME", name_, "Of the machine; not with --control")->type_name("");
   detach_
       ->add_option("DEVICE", device_,
                    "As nacre attach has named it: slot1, or the image's file, or the network")
-      ->required()
       ->type_name("");
+  detach_->add_option("--control", socket_, kControl)->type_name("PATH");
   detach_->add_flag("--force", force_,
                     "Pull it out: the guest is told, not asked, and what it had not written is lost");
   detach_->add_option("--timeout", timeout_, "Seconds to wait for the guest")
@@ -88,19 +86,34 @@ int AttachCommand::run() {
   return ExitStatus::bad_input;
 }
 
+Result<life::Folder> AttachCommand::folder() const {
+  if (name_.empty())
+    return Error{
+        "Which machine? Give its name, or the socket of nacre boot --control, as in --control vm.sock."};
+  auto folder = TRY(life::Folder::of(name_));
+  TRY(folder.check_exists());
+  return folder;
+}
+
+Result<life::JsonObject> AttachCommand::ask_machine(const life::JsonObject& request,
+                                                    std::span<const host::UniqueFd> files) const {
+  if (socket_.empty()) return ask(TRY(folder()), request, files);
+  if (!name_.empty()) return Error{"A machine has a name or a --control socket; give one of them."};
+  return ask(socket_, request, files);
+}
+
 Status AttachCommand::attach() const {
-  const life::Folder folder = TRY(existing(name_));
-  if (disk_.empty() && network_.empty()) return list(folder);
-  const auto answer = disk_.empty() ? TRY(attach_network(folder)) : TRY(attach_disk(folder));
+  if (disk_.empty() && network_.empty()) return list();
+  const auto answer = disk_.empty() ? TRY(attach_network()) : TRY(attach_disk());
   std::printf("%s\n", answer.text("device").c_str());
   if (const std::string note = answer.text("note"); !note.empty()) complain(note.c_str());
   return {};
 }
 
-Result<life::JsonObject> AttachCommand::attach_disk(const life::Folder& folder) const {
+Result<life::JsonObject> AttachCommand::attach_disk() const {
   const vm::DiskConfig disk = TRY(parse_disk(disk_));
   // Before the image is touched.
-  TRY(ask(folder, life::JsonObject().set("do", "status")));
+  TRY(ask_machine(life::JsonObject().set("do", "status")));
   const auto files = TRY(open_files(disk));
   std::error_code ignored;
   const auto path = std::filesystem::absolute(disk.path, ignored);
@@ -110,32 +123,33 @@ Result<life::JsonObject> AttachCommand::attach_disk(const life::Folder& folder) 
   request.set("read-only", disk.read_only);
   request.set("iops", static_cast<i64>(disk.limits.operations));
   request.set("bandwidth", static_cast<i64>(disk.limits.bytes));
-  return ask(folder, request, files);
+  return ask_machine(request, files);
 }
 
-Result<life::JsonObject> AttachCommand::attach_network(const life::Folder& folder) const {
+Result<life::JsonObject> AttachCommand::attach_network() const {
   const net::NetConfig network = TRY(net::parse(network_));
   if (network.queues != 1)
     return Error{
         "A network that is attached has one pair of queues: leave queues= away, or give it in nacre.toml."};
-  TRY(ask(folder, life::JsonObject().set("do", "status")));
-  const std::string path = folder.nacre_log();
+  TRY(ask_machine(life::JsonObject().set("do", "status")));
+  const std::string path = socket_.empty() ? TRY(folder()).nacre_log() : "/dev/null";
   const host::UniqueFd log(open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
   if (!log) return host::errno_error("Cannot write", path.c_str());
   // Where it is refused, the process ends with the cable's last end.
   std::vector<host::UniqueFd> cable;
   cable.push_back(TRY(net::start_process(network, log)));
-  return ask(folder, life::JsonObject().set("do", "attach").set("net", network_), cable);
+  return ask_machine(life::JsonObject().set("do", "attach").set("net", network_), cable);
 }
 
-Status AttachCommand::list(const life::Folder& folder) const {
-  const auto answer = TRY(ask(folder, life::JsonObject().set("do", "devices")));
+Status AttachCommand::list() const {
+  const auto answer = TRY(ask_machine(life::JsonObject().set("do", "devices")));
   std::printf("%s", answer.text("devices").c_str());
   return {};
 }
 
-Status AttachCommand::detach() const {
-  const life::Folder folder = TRY(existing(name_));
+Status AttachCommand::detach() {
+  if (!socket_.empty() && device_.empty()) std::swap(name_, device_);  // the only word
+  if (device_.empty()) return Error{"nacre detach wants the device's name, as in nacre detach web slot1."};
   if (!std::isfinite(timeout_) || timeout_ < 0) return Error{"--timeout wants seconds, as 30."};
   // A file may be named as at attach.
   std::string device = device_;
@@ -144,7 +158,7 @@ Status AttachCommand::detach() const {
   life::JsonObject request;
   request.set("do", "detach").set("device", device).set("force", force_);
   request.set("timeout", static_cast<i64>(std::ceil(std::min(timeout_, 86400.0))));
-  TRY(ask(folder, request));
+  TRY(ask_machine(request));
   return {};
 }
 

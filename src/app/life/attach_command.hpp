@@ -1,4 +1,4 @@
-// `nacre attach` and `nacre detach`: devices of a named machine that come and go while it runs.
+// `nacre attach` and `nacre detach`: devices of a machine that come and go while it runs.
 #pragma once
 
 #include <CLI/CLI.hpp>
@@ -18,13 +18,17 @@ class AttachCommand {
 
  private:
   Status attach() const;
-  Result<life::JsonObject> attach_disk(const life::Folder& folder) const;
-  Result<life::JsonObject> attach_network(const life::Folder& folder) const;
-  Status detach() const;
-  Status list(const life::Folder& folder) const;
+  Result<life::JsonObject> attach_disk() const;
+  Result<life::JsonObject> attach_network() const;
+  Status detach();
+  Status list() const;
+  // The machine with a name, or the one at a socket.
+  [[nodiscard]] Result<life::JsonObject> ask_machine(const life::JsonObject& request,
+                                                     std::span<const host::UniqueFd> files = {}) const;
+  [[nodiscard]] Result<life::Folder> folder() const;
 
   CLI::App *attach_, *detach_;
-  std::string name_, disk_, network_, device_;
+  std::string name_, socket_, disk_, network_, device_;
   bool force_ = false;
   double timeout_ = 30;
 };

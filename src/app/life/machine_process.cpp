@@ -10,12 +10,11 @@
 #include "app/guest_shares.hpp"
 #include "app/kernel_file.hpp"
 #include "app/life/disk_initrd.hpp"
+#include "app/life/machine_line.hpp"
 #include "app/output_stream.hpp"
 #include "app/session.hpp"
 #include "host/error.hpp"
 #include "host/file_bytes.hpp"
-#include "host/passed_files.hpp"
-#include "life/json.hpp"
 
 namespace nacre::app {
 namespace {
@@ -23,7 +22,7 @@ namespace {
 // COM1 at the supervisor's two sockets.
 class SupervisedPort final : public SerialClient {
  public:
-  SupervisedPort(int console, int line) : console_(console), line_(line), out_(console) {}
+  SupervisedPort(int console, MachineLine& line) : console_(console), line_(line), out_(console) {}
 
   usize output(std::span<const u8> bytes) override {
     const usize written = out_.write_some(bytes);
@@ -36,50 +35,23 @@ class SupervisedPort final : public SerialClient {
   }
 
   void wait_for(std::vector<pollfd>& entries) override {
-    if (!told_) say(line::kStarted);
+    if (!told_) line_.say(line::kStarted);
     told_ = true;
-    entries.push_back({line_, POLLIN, 0});
+    entries.push_back(line_.wait_entry());
     entries.push_back({pending_.size() < kMostPending ? console_ : -1, POLLIN, 0});
     if (stalled_) entries.push_back(out_.wait_entry());
   }
   void ready(std::span<const pollfd> entries) override {
-    if (entries[0].revents != 0) read_line();
+    if (entries[0].revents != 0) line_.read();
     if (entries[1].fd >= 0 && entries[1].revents != 0) read_console();
   }
-  void serve(vm::Vm& vm) override {
-    for (Request& request : std::exchange(requests_, {})) obey(vm.slots(), request);
-    while (const auto event = vm.slots().next_event()) tell(*event);
-  }
-  bool take_quit() override { return std::exchange(quit_, false); }
-  bool take_power_button() override { return std::exchange(power_button_, false); }
-
-  void say(const std::string& message) {
-    while (write(line_, message.data(), message.size()) < 0 && errno == EINTR) {
-    }
-  }
+  void serve(vm::Vm& vm) override { line_.serve(vm); }
+  bool take_quit() override { return std::exchange(quit_, false) || line_.is_over(); }
+  bool take_power_button() override { return line_.take_power_button(); }
 
  private:
   static constexpr usize kMostPending = 4096;
 
-  struct Request {
-    life::JsonObject text;
-    std::vector<host::UniqueFd> files;
-  };
-
-  void read_line() {
-    u8 bytes[line::kMostBytes];
-    std::vector<host::UniqueFd> files;
-    const ssize_t got = host::receive_with_files(line_, bytes, files);
-    if (got < 0 && (errno == EINTR || errno == EAGAIN)) return;
-    const std::string_view text(reinterpret_cast<const char*>(bytes), got < 0 ? 0 : static_cast<usize>(got));
-    if (text == std::string_view(&line::kPressPowerButton, 1)) {
-      power_button_ = true;
-    } else if (auto request = text.starts_with('{') ? life::JsonObject::parse(text) : std::nullopt) {
-      requests_.push_back({std::move(*request), std::move(files)});
-    } else {
-      quit_ = true;  // asked for, or the supervisor is gone
-    }
-  }
   void read_console() {
     u8 bytes[1024];
     const ssize_t got = read(console_, bytes, sizeof bytes);
@@ -87,52 +59,11 @@ class SupervisedPort final : public SerialClient {
     if (got == 0) quit_ = true;
   }
 
-  void obey(vm::Slots& slots, Request& request) {
-    const life::JsonObject& text = request.text;
-    if (text.text("do") == "detach") {
-      const auto slot = static_cast<unsigned>(text.number("slot"));
-      const bool surprise = text.is_true("surprise");
-      // One that has gone meanwhile has been told of.
-      static_cast<void>(slots.detach(slot, surprise ? vm::Slots::Removal::Surprise : vm::Slots::Removal::Orderly));
-      return;
-    }
-    life::JsonObject answer;
-    answer.set("id", text.number("id"));
-    if (const auto slot = attach(slots, request)) {
-      answer.set("event", "coming").set("slot", i64{slot.value()});
-    } else {
-      answer.set("event", "refused").set("why", slot.error().message());
-    }
-    say(answer.line());
-  }
-
-  static Result<unsigned> attach(vm::Slots& slots, Request& request) {
-    const life::JsonObject& text = request.text;
-    if (const std::string network = text.text("net"); !network.empty())
-      return slots.attach(TRY(net::parse(network)), std::move(request.files));
-    vm::DiskConfig disk;
-    disk.path = text.text("disk");
-    disk.read_only = text.is_true("read-only");
-    disk.format = storage::format_named(text.text("format"));
-    disk.limits.operations = static_cast<u64>(std::max<i64>(text.number("iops"), 0));
-    disk.limits.bytes = static_cast<u64>(std::max<i64>(text.number("bandwidth"), 0));
-    return slots.attach(disk, std::move(request.files));
-  }
-
-  void tell(const vm::SlotEvent& event) {
-    using Kind = vm::SlotEvent::Kind;
-    const char* what = event.kind == Kind::Plugged   ? "plugged"
-                       : event.kind == Kind::Refused ? "refused"
-                       : event.kind == Kind::InUse   ? "in-use"
-                                                     : "gone";
-    say(life::JsonObject().set("event", what).set("slot", i64{event.slot}).set("why", event.why).line());
-  }
-
-  int console_, line_;
+  int console_;
+  MachineLine& line_;
   OutputStream out_;
   std::vector<u8> pending_;
-  std::vector<Request> requests_;
-  bool stalled_ = false, told_ = false, quit_ = false, power_button_ = false;
+  bool stalled_ = false, told_ = false, quit_ = false;
 };
 
 Status load(vm::Vm& vm, const vm::Config& config, const MachineJob& job) {
@@ -215,7 +146,8 @@ void run_machine(const MachineJob& job) {
   setsid();
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGQUIT}) ::signal(signal, SIG_IGN);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
-  SupervisedPort port(job.console, job.line);
+  MachineLine line(job.line);
+  SupervisedPort port(job.console, line);
   const auto outcome = live(job, port);
   std::string ended = line::kEnded;
   if (!outcome) {
@@ -225,7 +157,7 @@ void run_machine(const MachineJob& job) {
     if (outcome.value().ending.kind == vm::Ending::Kind::EngineFailure)
       ended += std::string(" ") + outcome.value().ending.error.message();
   }
-  port.say(ended);
+  line.say(ended);
   _exit(0);
 }
 

@@ -9,20 +9,6 @@
 
 namespace nacre::app {
 
-// Messages on the line, one a packet. To the machine: a command's character, or a JSON object, perhaps with files:
-//   {"do":"attach","id":N,"disk":PATH,…}     {"do":"attach","id":N,"net":TEXT}
-//   {"do":"detach","slot":N,"surprise":BOOL}
-// From it: "started", then "ended REASON MESSAGE"; nothing more comes of a machine that died otherwise. In between, of
-// its slots (vm/slots.hpp):
-//   {"event":"coming","id":N,"slot":N}       {"event":"plugged"|"in-use"|"gone"|"refused","slot":N,"why":TEXT}
-namespace line {
-inline constexpr char kPressPowerButton = 'p', kStop = 'q';
-inline constexpr const char kStarted[] = "started", kEnded[] = "ended ";
-inline constexpr const char kPowerOff[] = "power-off", kReset[] = "reset", kPanic[] = "panic",
-                            kTripleFault[] = "triple-fault", kStopped[] = "stopped", kFailed[] = "failed";
-inline constexpr usize kMostBytes = 8192;
-}  // namespace line
-
 struct MachineJob {
   const life::Folder& folder;
   const life::MachineConfig& config;

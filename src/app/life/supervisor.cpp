@@ -12,6 +12,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "app/life/machine_line.hpp"
 #include "host/error.hpp"
 #include "host/passed_files.hpp"
 
