@@ -1,8 +1,10 @@
 #include "app/life/image_store.hpp"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <spawn.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include <cerrno>
@@ -10,6 +12,8 @@
 #include <csignal>
 #include <cstdlib>
 
+#include "app/machine_options.hpp"
+#include "app/signal_events.hpp"
 #include "host/error.hpp"
 #include "host/fd.hpp"
 #include "life/folder.hpp"
@@ -56,24 +60,66 @@ Result<host::UniqueFd> script_file() {
   return file;
 }
 
+// In a process group of its own: what the terminal sends (Ctrl-C) comes by us, once.
+Result<pid_t> start_script(const std::string& script, const std::string& folder, const sigset_t& mask) {
+  posix_spawnattr_t attributes;
+  posix_spawnattr_init(&attributes);
+  sigset_t as_usual;
+  sigemptyset(&as_usual);
+  sigaddset(&as_usual, SIGPIPE);
+  posix_spawnattr_setsigdefault(&attributes, &as_usual);
+  posix_spawnattr_setsigmask(&attributes, &mask);
+  posix_spawnattr_setpgroup(&attributes, 0);
+  posix_spawnattr_setflags(&attributes,
+                           POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+  std::string path = script, target = folder;
+  char name[] = "bash";
+  char* words[] = {name, path.data(), target.data(), nullptr};
+  pid_t process = 0;
+  const int failed = posix_spawnp(&process, name, nullptr, &attributes, words, environ);
+  posix_spawnattr_destroy(&attributes);
+  if (failed != 0) return host::error_with_number(failed, "Cannot run", name);
+  return process;
+}
+
+// Its status; a signal that is to end us goes on to it, which cleans up, and is told of in `signal`.
+int wait_for_script(pid_t process, const SignalEvents& signals, int& signal) {
+  const host::UniqueFd ended(static_cast<int>(syscall(SYS_pidfd_open, process, 0)));
+  while (ended) {
+    pollfd entries[] = {{ended.number(), POLLIN, 0}, {signals.descriptor(), POLLIN, 0}};
+    if (poll(entries, 2, -1) < 0) continue;
+    if (entries[0].revents != 0) break;
+    const int next = signals.next();
+    if (next == 0 || next == SIGWINCH) continue;
+    signal = next;
+    kill(process, next == SIGINT ? SIGINT : SIGTERM);
+  }
+  int status = 0;
+  while (waitpid(process, &status, 0) < 0 && errno == EINTR) {
+  }
+  return status;
+}
+
 Status make_debian(const std::string& folder) {
   const auto script = TRY(script_file());
   char self[PATH_MAX] = {};
   if (readlink("/proc/self/exe", self, sizeof self - 1) <= 0)
     return host::errno_error("Cannot find nacre itself");
   setenv("NACRE", self, 1);
-  std::string path = "/proc/self/fd/" + std::to_string(script.number()), target = folder;
-  char name[] = "bash";
-  char* words[] = {name, path.data(), target.data(), nullptr};
-  pid_t process = 0;
-  if (const int failed = posix_spawnp(&process, "bash", nullptr, nullptr, words, environ); failed != 0)
-    return host::error_with_number(failed, "Cannot run", "bash");
-  // Ctrl-C reaches the script too, which cleans up; we go when it has.
-  void (*const before)(int) = signal(SIGINT, SIG_IGN);
-  int status = 0;
-  while (waitpid(process, &status, 0) < 0 && errno == EINTR) {
+  sigset_t before;
+  pthread_sigmask(SIG_SETMASK, nullptr, &before);
+  const auto signals = TRY(SignalEvents::create());
+  const auto process = start_script("/proc/self/fd/" + std::to_string(script.number()), folder, before);
+  int signal = 0;
+  const int status = process ? wait_for_script(process.value(), signals, signal) : 0;
+  if (signal != 0) {
+    complain(is_there(folder)
+                 ? "Interrupted: the Debian image is made, the machine is not."
+                 : "Interrupted: the Debian image was not made, and nothing of it was left behind.");
+    die_by(signal);
   }
-  signal(SIGINT, before);
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (!process) return process.error();
   if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
   return Error{"The Debian image could not be made; nothing was left behind, and nacre create tries again."};
 }
