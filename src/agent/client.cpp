@@ -160,11 +160,6 @@ Status Client::ping() {
   return expect_done();
 }
 
-Status Client::power_off(bool restart) {
-  wire_->send_value(Frame::PowerOff, u32{restart ? 1u : 0u});
-  return expect_done();
-}
-
 Result<void, Client::NotStarted> Client::exec(const ExecOptions& options) {
   ExecRequest request;
   request.flags = options.terminal ? ExecFlag::terminal : 0;

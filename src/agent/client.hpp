@@ -2,7 +2,7 @@
 // that `nacre boot --vsock` makes. One connection, one request.
 //
 //   auto client = TRY(agent::Client::connect("vm.sock"));
-//   TRY(client.power_off());
+//   TRY(client.put("file", "/tmp", true, ""));
 //
 // Whatever the guest answers is bounded and shown only with its control characters taken out. Any one thread.
 #pragma once
@@ -51,8 +51,6 @@ class Client {
   static Result<Client> greet(host::UniqueFd socket);
 
   Status ping();
-  // A clean end, by the guest's process 1 where that is systemd. Returns when the agent has taken note.
-  Status power_off(bool restart = false);
   // The command runs; from now on the frames are the caller's. An Error with its `code` for exit statuses:
   // 126, 127, or 255 when it is not about the command.
   struct NotStarted {

@@ -22,7 +22,6 @@ enum class Frame : u16 {
   Put = 6,       // u32 flags (CopyFlag), user, path; then a tree
   Get = 7,       // u32 flags, user, path
   Ping = 8,      // nothing
-  PowerOff = 9,  // u32: 0 off, 1 restart
   // A tree of files, either way.
   File = 20,       // Attributes, name; then Data, End
   Data = 21,       // bytes

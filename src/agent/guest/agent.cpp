@@ -84,20 +84,6 @@ void get(Wire& wire) {
   if (error == 0) done(wire, {});
 }
 
-// systemd's process 1 stops everything in order and then ends the machine; where there is none, the kernel
-// does at once.
-void power_off(Wire& wire) {
-  const u32 kind = Payload(wire).value<u32>();
-  done(wire, {});
-  struct stat status;
-  const bool systemd = sys::fstatat(AT_FDCWD, "/run/systemd/system", status, 0) == 0;
-  // SIGRTMIN+4: poweroff.target, SIGRTMIN+5: reboot.target. systemd(1).
-  if (systemd && sys::kill(1, kind == 1 ? 34 + 5 : 34 + 4) == 0) return;
-  sys::call(SYS_sync);
-  // LINUX_REBOOT_CMD_POWER_OFF and _RESTART: reboot(2).
-  sys::call(SYS_reboot, static_cast<long>(0xfee1dead), 672274793, kind == 1 ? 0x01234567 : 0x4321fedc);
-}
-
 void serve(int connection) {
   auto& wire = *new (wire_memory) Wire(connection);
   sys::set_signal(SIGPIPE, true);
@@ -114,8 +100,6 @@ void serve(int connection) {
       return get(wire);
     case Frame::Ping:
       return done(wire, {});
-    case Frame::PowerOff:
-      return power_off(wire);
     default:
       return fail(wire, EBADMSG, "request");
   }
