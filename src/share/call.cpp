@@ -63,7 +63,8 @@ bool Call::begin(std::span<const iovec> in, std::span<const iovec> out) {
   get(in, 0, &header_, sizeof header_);
   if (header_.len < sizeof header_ || header_.len > given) return false;
   usize bytes = header_.len - sizeof header_;
-  if (header_.opcode == FUSE_WRITE) bytes = std::min(bytes, sizeof(fuse_write_in));  // its data stays where it is
+  if (header_.opcode == FUSE_WRITE)
+    bytes = std::min(bytes, sizeof(fuse_write_in));  // its data stays where it is
   if (bytes > kMostArguments) return false;
   arguments_.resize(bytes);
   get(in, sizeof header_, arguments_.data(), bytes);
@@ -94,14 +95,17 @@ const char* Call::take_bytes(usize bytes) {
 bool Call::data(usize bytes, std::vector<iovec>& pieces) const {
   if (header_.len - sizeof header_ - at_ < bytes) return false;
   pieces.clear();
-  for_each_part(in_, sizeof header_ + at_, bytes, [&pieces](char* part, usize length) { pieces.push_back({part, length}); });
+  for_each_part(in_, sizeof header_ + at_, bytes, [&pieces](char* part, usize length) {
+    pieces.push_back({part, length});
+  });
   return true;
 }
 
 void Call::space(usize bytes, std::vector<iovec>& pieces) const {
   pieces.clear();
-  for_each_part(out_, sizeof(fuse_out_header), std::min(bytes, room()),
-                [&pieces](char* part, usize length) { pieces.push_back({part, length}); });
+  for_each_part(out_, sizeof(fuse_out_header), std::min(bytes, room()), [&pieces](char* part, usize length) {
+    pieces.push_back({part, length});
+  });
 }
 
 u32 Call::write_header(int error, usize payload) const {

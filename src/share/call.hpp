@@ -1,6 +1,6 @@
-// Call: one FUSE request and the room for its answer, both in guest memory. What is asked is copied before it is looked at,
-// as the guest may change it at any moment; only the bytes of reads and writes go to and from files directly.
-// Linux, include/uapi/linux/fuse.h. On the server's thread.
+// Call: one FUSE request and the room for its answer, both in guest memory. What is asked is copied before it
+// is looked at, as the guest may change it at any moment; only the bytes of reads and writes go to and from
+// files directly. Linux, include/uapi/linux/fuse.h. On the server's thread.
 #pragma once
 
 #include <linux/fuse.h>
@@ -20,8 +20,8 @@ class Call {
   // The longest that is read of a request: an extended attribute's value and its name.
   static constexpr usize kMostArguments = 72 * 1024;
 
-  // False: not a request at all (no header, or one that lies about its length). It is answered by fail() then, if
-  // there is a header.
+  // False: not a request at all (no header, or one that lies about its length). It is answered by fail()
+  // then, if there is a header.
   bool begin(std::span<const iovec> in, std::span<const iovec> out);
 
   [[nodiscard]] const fuse_in_header& header() const { return header_; }
@@ -47,7 +47,9 @@ class Call {
 
   // --- the answer ---
   // Room behind the answer's header.
-  [[nodiscard]] usize room() const { return room_ < sizeof(fuse_out_header) ? 0 : room_ - sizeof(fuse_out_header); }
+  [[nodiscard]] usize room() const {
+    return room_ < sizeof(fuse_out_header) ? 0 : room_ - sizeof(fuse_out_header);
+  }
   // The first `bytes` of that room (or what there is), where it is.
   void space(usize bytes, std::vector<iovec>& pieces) const;
   // The answer's size is told to the guest. All return how many bytes were written.

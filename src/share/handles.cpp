@@ -6,7 +6,8 @@ namespace nacre::share {
 
 Handles::Handles(Inodes& inodes, usize most) : inodes_(inodes), most_(most) {
   inodes.use_handles(
-      [](void* context, u32 slot) { return static_cast<Handles*>(context)->slots_[slot].file.number(); }, this);
+      [](void* context, u32 slot) { return static_cast<Handles*>(context)->slots_[slot].file.number(); },
+      this);
 }
 
 u64 Handles::add(Inode& inode, host::UniqueFd file, bool is_folder) {
@@ -30,7 +31,8 @@ Handle* Handles::find(u64 number, const Inode& inode) {
   const u64 slot = (number & 0xffff'ffff) - 1;
   if (slot >= slots_.size()) return nullptr;
   Handle& handle = slots_[slot];
-  return handle.inode != 0 && handle.inode == inode.number && handle.generation == number >> 32 ? &handle : nullptr;
+  return handle.inode != 0 && handle.inode == inode.number && handle.generation == number >> 32 ? &handle
+                                                                                                : nullptr;
 }
 
 void Handles::remove(u64 number, Inode& inode) {

@@ -8,7 +8,8 @@
 namespace nacre::share {
 namespace {
 
-constexpr usize kMostDepth = 1024;  // folders to be opened one in the other before one whose descriptor is there
+constexpr usize kMostDepth =
+    1024;  // folders to be opened one in the other before one whose descriptor is there
 constexpr unsigned kIndexBits = 32;
 
 u64 number_of(u32 slot, u32 generation) {
@@ -31,7 +32,8 @@ Inodes::~Inodes() {
 }
 
 bool Inodes::is_same(const Inode& inode, const struct stat& status) {
-  return inode.inode == status.st_ino && inode.device == status.st_dev && inode.type == (status.st_mode & S_IFMT);
+  return inode.inode == status.st_ino && inode.device == status.st_dev &&
+         inode.type == (status.st_mode & S_IFMT);
 }
 
 Inode* Inodes::find(u64 number) {
@@ -76,7 +78,8 @@ bool Inodes::is_inside(const Inode& inode, const Inode& folder) const {
   return false;
 }
 
-// A folder that the host has moved may be found in what is known as its own inside: then what is known of that is old.
+// A folder that the host has moved may be found in what is known as its own inside: then what is known of
+// that is old.
 void Inodes::place(Inode& inode, Inode* folder, const char* name) {
   if (folder != nullptr && inode.children != 0 && is_inside(inode, *folder)) {
     if (folder == &inode) return;
@@ -109,8 +112,8 @@ void Inodes::renew(Inode& inode) {
 }
 
 void Inodes::remove_if_unknown(Inode* inode) {
-  while (inode != nullptr && inode != &root() && inode->lookups == 0 && inode->children == 0 && inode->handles.empty() &&
-         inode->held == 0) {
+  while (inode != nullptr && inode != &root() && inode->lookups == 0 && inode->children == 0 &&
+         inode->handles.empty() && inode->held == 0) {
     Inode* folder = inode->folder;
     close_descriptor(*inode);
     by_identity_.erase({inode->device, inode->inode, inode->type});
@@ -250,7 +253,8 @@ int Inodes::status(Inode& inode, struct stat& status) {
 Inode* Inodes::at(Inode& folder, const char* name) {
   const int descriptor = this->descriptor(folder);
   struct stat status = {};
-  if (descriptor < 0 || fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0) return nullptr;
+  if (descriptor < 0 || fstatat(descriptor, name, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) != 0)
+    return nullptr;
   const auto known = by_identity_.find({status.st_dev, status.st_ino, status.st_mode & S_IFMT});
   if (known == by_identity_.end()) return nullptr;
   Inode& inode = slots_[known->second];

@@ -1,9 +1,10 @@
 // Inodes: what the guest knows of the shared folder's files, by number. docs/adr/0015-shares.md.
 //
-// A guest may know of any number of files; descriptors are few. So a file is known by where it was found: its folder's inode and its
-// name there, and by device and inode number, by which it is recognised. A descriptor (O_PATH) is opened when one is needed, by
-// opening that one name in the folder's own descriptor, never following a link, and kept among the latest used.
-// A file without a place (its name was removed, but the guest still has it) is known by its descriptor alone.
+// A guest may know of any number of files; descriptors are few. So a file is known by where it was found: its
+// folder's inode and its name there, and by device and inode number, by which it is recognised. A descriptor
+// (O_PATH) is opened when one is needed, by opening that one name in the folder's own descriptor, never
+// following a link, and kept among the latest used. A file without a place (its name was removed, but the
+// guest still has it) is known by its descriptor alone.
 //
 // Everything that a guest may make it keep is bounded: Limits. On the server's thread.
 #pragma once
@@ -35,15 +36,15 @@ struct Link {
 };
 
 struct Inode {
-  u64 number = 0;           // the guest's: place in the table and generation; 0: not used
-  u32 generation = 0;       // of the place
+  u64 number = 0;      // the guest's: place in the table and generation; 0: not used
+  u32 generation = 0;  // of the place
   dev_t device = 0;
   ino_t inode = 0;
   mode_t type = 0;          // S_IFMT's part
   u32 device_index = 0;     // of the devices seen; 0: the shared folder's own
-  u64 lookups = 0;      // how often the guest was told of it, less what it has forgotten
-  u32 children = 0;     // inodes whose folder this is
-  u32 held = 0;         // by Hold
+  u64 lookups = 0;          // how often the guest was told of it, less what it has forgotten
+  u32 children = 0;         // inodes whose folder this is
+  u32 held = 0;             // by Hold
   Inode* folder = nullptr;  // null: no place (or the root)
   std::string name;
   int descriptor = -1;
@@ -51,7 +52,8 @@ struct Inode {
   Link link;
   std::vector<u32> handles;  // Handles' slots that have it open
 
-  // What a program saw that opened it last: unchanged since then, the guest may keep what it has of its contents.
+  // What a program saw that opened it last: unchanged since then, the guest may keep what it has of its
+  // contents.
   struct Stamp {
     i64 seconds = 0;
     i64 nanoseconds = 0;
@@ -81,8 +83,8 @@ class Inodes {
   // All but the root.
   void clear();
 
-  // An O_PATH descriptor of it (or another that is open), good until the next call unless held. Negative: -errno; ESTALE:
-  // it is no longer where it was.
+  // An O_PATH descriptor of it (or another that is open), good until the next call unless held. Negative:
+  // -errno; ESTALE: it is no longer where it was.
   [[nodiscard]] int descriptor(Inode& inode);
   // What fstat says of it, without opening it where that can be helped. 0, or errno.
   [[nodiscard]] int status(Inode& inode, struct stat& status);

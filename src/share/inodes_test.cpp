@@ -74,7 +74,8 @@ TEST(ShareInodes, AFolderIsKnownAsLongAsWhatIsInIt) {
   std::filesystem::create_directories(shared.root + "/a/b");
   shared.put("a/b/file", "deep");
   Client client(shared, few(2));
-  const u64 a = client.walk({"a"}), b = client.look_up(a, "b").value().nodeid, file = client.look_up(b, "file").value().nodeid;
+  const u64 a = client.walk({"a"}), b = client.look_up(a, "b").value().nodeid,
+            file = client.look_up(b, "file").value().nodeid;
   client.forget(a);
   client.forget(b);
   EXPECT_EQ(client.attributes(a).error(), ESTALE);
@@ -88,10 +89,12 @@ TEST(ShareInodes, WhatTheGuestMovesIsFoundThere) {
   std::filesystem::create_directories(shared.root + "/a/b");
   shared.put("a/b/file", "x");
   Client client(shared, few(2));
-  const u64 a = client.walk({"a"}), b = client.look_up(a, "b").value().nodeid, file = client.look_up(b, "file").value().nodeid;
+  const u64 a = client.walk({"a"}), b = client.look_up(a, "b").value().nodeid,
+            file = client.look_up(b, "file").value().nodeid;
   ASSERT_EQ(client.rename(a, "b", 1, "elsewhere"), 0);
   for (int i = 0; i < 10; ++i) shared.put("other" + std::to_string(i), "");
-  for (int i = 0; i < 10; ++i) client.open_file(client.walk({"other" + std::to_string(i)})).take();  // drives descriptors out
+  for (int i = 0; i < 10; ++i)
+    client.open_file(client.walk({"other" + std::to_string(i)})).take();  // drives descriptors out
   const u64 handle = client.open_file(file).value();
   EXPECT_EQ(client.read(file, handle).value(), "x");
 }
@@ -142,7 +145,8 @@ TEST(ShareInodes, FoldersInEachOtherMakeNoCircle) {
   Client client(shared);
   const u64 a = client.walk({"a"}), b = client.look_up(a, "b").value().nodeid;
   ASSERT_TRUE(client.attributes(b).ok());
-  ASSERT_EQ(client.ask(FUSE_OPENDIR, b, testing::Bytes().add(fuse_open_in{}).str()), 0);  // its descriptor is there
+  ASSERT_EQ(client.ask(FUSE_OPENDIR, b, testing::Bytes().add(fuse_open_in{}).str()),
+            0);  // its descriptor is there
   std::filesystem::rename(shared.root + "/a/b", shared.root + "/b");
   std::filesystem::rename(shared.root + "/a", shared.root + "/b/a");
   EXPECT_EQ(client.look_up(b, "a").value().nodeid, a);

@@ -12,7 +12,10 @@ namespace nacre::share {
 namespace {
 
 Error wrong(std::string_view word, const char* wanted) {
-  return Error("\"").append(std::string(word).c_str()).append("\" is not what --share takes: ").append(wanted);
+  return Error("\"")
+      .append(std::string(word).c_str())
+      .append("\" is not what --share takes: ")
+      .append(wanted);
 }
 
 bool number(std::string_view text, u32& value) {
@@ -27,14 +30,18 @@ Result<bool> apply(std::string_view word, ShareConfig& config) {
     config.read_only = true;
   } else if (word.starts_with(kTag)) {
     config.tag = word.substr(kTag.size());
-    if (config.tag.empty() || config.tag.size() > virtio::fs::kTagBytes) return wrong(word, "a tag has 1 to 36 bytes.");
+    if (config.tag.empty() || config.tag.size() > virtio::fs::kTagBytes)
+      return wrong(word, "a tag has 1 to 36 bytes.");
   } else if (word.starts_with(kAt)) {
     config.at = word.substr(kAt.size());
-    if (!config.at.starts_with('/')) return wrong(word, "at wants an absolute path in the guest, as in at=/srv/src.");
+    if (!config.at.starts_with('/'))
+      return wrong(word, "at wants an absolute path in the guest, as in at=/srv/src.");
   } else if (word.starts_with(kUser)) {
-    if (!number(word.substr(kUser.size()), config.user)) return wrong(word, "user wants a number of the guest's, as in user=1000.");
+    if (!number(word.substr(kUser.size()), config.user))
+      return wrong(word, "user wants a number of the guest's, as in user=1000.");
   } else if (word.starts_with(kGroup)) {
-    if (!number(word.substr(kGroup.size()), config.group)) return wrong(word, "group wants a number of the guest's, as in group=1000.");
+    if (!number(word.substr(kGroup.size()), config.group))
+      return wrong(word, "group wants a number of the guest's, as in group=1000.");
   } else {
     return false;
   }
@@ -51,10 +58,12 @@ Result<std::string> real_path(const std::string& path) {
 
 // What a guest needs to be itself: a folder may be mounted in some of these, but not over one.
 bool is_systems_own(const std::string& path) {
-  for (const char* own : {"/", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/var", "/run", "/tmp", "/root", "/home", "/mnt"}) {
+  for (const char* own : {"/", "/bin", "/sbin", "/lib", "/lib64", "/usr", "/etc", "/var", "/run", "/tmp",
+                          "/root", "/home", "/mnt"}) {
     if (path == own) return true;
   }
-  for (const char* own : {"/dev", "/proc", "/sys", "/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/sbin", "/usr/lib", "/etc", "/run"}) {
+  for (const char* own : {"/dev", "/proc", "/sys", "/bin", "/sbin", "/lib", "/lib64", "/usr/bin", "/usr/sbin",
+                          "/usr/lib", "/etc", "/run"}) {
     if (path == own || path.starts_with(std::string(own) + "/")) return true;
   }
   return false;
@@ -82,7 +91,8 @@ Result<std::string> tag_of(const ShareConfig& config) {
 }
 
 Result<std::string> mount_point_of(const ShareConfig& config) {
-  std::string path = config.at.empty() ? TRY(real_path(config.path)) : std::filesystem::path(config.at).lexically_normal().string();
+  std::string path = config.at.empty() ? TRY(real_path(config.path))
+                                       : std::filesystem::path(config.at).lexically_normal().string();
   while (path.size() > 1 && path.ends_with('/')) path.pop_back();
   if (is_systems_own(path)) {
     return Error("A folder mounted at ")

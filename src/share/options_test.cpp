@@ -17,7 +17,8 @@ TEST(ShareOptions, AreTakenFromTheEnd) {
 }
 
 TEST(ShareOptions, WhatCannotBeIsAnError) {
-  for (const char* text : {"", ",readonly", ".,tag=", ".,tag=0123456789012345678901234567890123456", ".,at=work", ".,user=me", ".,user=4294967295", ".,group="})
+  for (const char* text : {"", ",readonly", ".,tag=", ".,tag=0123456789012345678901234567890123456",
+                           ".,at=work", ".,user=me", ".,user=4294967295", ".,group="})
     EXPECT_FALSE(parse(text).ok()) << text;
 }
 
@@ -31,7 +32,8 @@ TEST(ShareOptions, TheTagIsTheFoldersName) {
 TEST(ShareOptions, TheMountPointIsTheHostsUnlessItWouldHideTheGuest) {
   EXPECT_EQ(mount_point_of({.path = "/usr/share/"}).take(), "/usr/share");
   EXPECT_EQ(mount_point_of({.path = "/", .at = "/srv/./x/../code/"}).take(), "/srv/code");
-  for (const char* at : {"/", "/usr", "/dev/shm", "/srv/../etc", "/proc", "/bin/"}) EXPECT_FALSE(mount_point_of({.path = "/usr", .at = at}).ok()) << at;
+  for (const char* at : {"/", "/usr", "/dev/shm", "/srv/../etc", "/proc", "/bin/"})
+    EXPECT_FALSE(mount_point_of({.path = "/usr", .at = at}).ok()) << at;
   EXPECT_FALSE(mount_point_of({.path = "/"}).ok());
 }
 

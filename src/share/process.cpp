@@ -30,8 +30,8 @@ struct Ready {
   char why[500] = {};
 };
 
-constexpr usize kReserved = 64;             // descriptors besides files
-constexpr usize kMostOpenInodes = 4096;     // each also holds the host's memory
+constexpr usize kReserved = 64;          // descriptors besides files
+constexpr usize kMostOpenInodes = 4096;  // each also holds the host's memory
 constexpr usize kMostHandles = 64 * 1024;
 constexpr usize kGuestBytesPerInode = 1024;  // what a guest itself needs for one; Linux: some 1100
 
@@ -104,7 +104,8 @@ class Service {
       pieces_[i] = {ram_.data() + piece.offset, piece.bytes};
     }
     const std::span<const iovec> all(pieces_, total);
-    const Answer answer = {question_.tag, server_->serve(all.first(question_.readable), all.subspan(question_.readable))};
+    const Answer answer = {question_.tag,
+                           server_->serve(all.first(question_.readable), all.subspan(question_.readable))};
     return send_bytes(channel_, &answer, sizeof answer);
   }
 
@@ -115,7 +116,8 @@ class Service {
   iovec pieces_[kMostPieces] = {};
 };
 
-Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::UniqueFd& folder, usize ram, bool& enclosed) {
+Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::UniqueFd& folder, usize ram,
+                                        bool& enclosed) {
   ServerOptions options;
   options.read_only = config.read_only;
   options.keeps_owners = geteuid() == 0;
@@ -129,7 +131,8 @@ Result<std::unique_ptr<Server>> prepare(const ShareConfig& config, const host::U
   return Server::create(std::move(place.root), std::move(place.descriptors), options);
 }
 
-[[noreturn]] void serve(int inherited_channel, int inherited_folder, const ShareConfig& config, std::span<u8> ram) {
+[[noreturn]] void serve(int inherited_channel, int inherited_folder, const ShareConfig& config,
+                        std::span<u8> ram) {
   // Signals to the machine's group (Ctrl-C) are the machine's, whose end is seen at the channel.
   setpgid(0, 0);
   sigset_t all;
@@ -164,7 +167,8 @@ Result<std::unique_ptr<ShareProcess>> ShareProcess::start(const ShareConfig& con
   const host::UniqueFd folder(open(config.path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!folder) return host::errno_error("Cannot share", config.path.c_str());
   int ends[2];
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0) return host::errno_error("Cannot make a pair of sockets");
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends) != 0)
+    return host::errno_error("Cannot make a pair of sockets");
   host::UniqueFd ours(ends[0]);
   host::UniqueFd theirs(ends[1]);
   const pid_t process = fork();
@@ -177,7 +181,8 @@ Result<std::unique_ptr<ShareProcess>> ShareProcess::start(const ShareConfig& con
   do {
     got = read(share->channel_.number(), &ready, sizeof ready);
   } while (got < 0 && errno == EINTR);
-  if (got != static_cast<ssize_t>(sizeof ready)) return Error("The server of the shared folder ").append(config.path.c_str()).append(" has not started.");
+  if (got != static_cast<ssize_t>(sizeof ready))
+    return Error("The server of the shared folder ").append(config.path.c_str()).append(" has not started.");
   if (!ready.ok) return Error(ready.why).append(" (").append(config.path.c_str()).append(")");
   share->enclosed_ = ready.enclosed;
   const int flags = fcntl(share->channel_.number(), F_GETFL);
@@ -206,7 +211,8 @@ void ShareProcess::refuse(FileRequest& request) const {
   virtio::fs::AnswerHeader header = {sizeof header, -EIO, 0};
   request.written = 0;
   fuse_in_header asked = {};
-  if (request.readable == 0 || request.segments[0].bytes < sizeof asked || request.readable == request.total) return;
+  if (request.readable == 0 || request.segments[0].bytes < sizeof asked || request.readable == request.total)
+    return;
   std::memcpy(&asked, request.segments[0].host, sizeof asked);
   const virtio::Segment& first = request.segments[request.readable];
   if (asked.opcode == FUSE_FORGET || first.bytes < sizeof header) return;
@@ -240,7 +246,9 @@ void ShareProcess::dispatch() {
     const ssize_t got = read(channel_.number(), &answer, sizeof answer);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0 && errno == EAGAIN) return;
-    FileRequest* request = got == static_cast<ssize_t>(sizeof answer) && answer.tag < virtio::fs::Fs::kSlots ? asked_[answer.tag] : nullptr;
+    FileRequest* request = got == static_cast<ssize_t>(sizeof answer) && answer.tag < virtio::fs::Fs::kSlots
+                               ? asked_[answer.tag]
+                               : nullptr;
     if (request == nullptr || answer.written > request->writable_bytes) return lost();
     asked_[answer.tag] = nullptr;
     request->written = answer.written;
@@ -250,7 +258,8 @@ void ShareProcess::dispatch() {
 
 void ShareProcess::lost() {
   gone_ = true;
-  static constexpr char kLine[] = "nacre: The server of a shared folder has ended; the guest is given I/O errors.\n";
+  static constexpr char kLine[] =
+      "nacre: The server of a shared folder has ended; the guest is given I/O errors.\n";
   static_cast<void>(!::write(2, kLine, sizeof kLine - 1));
   // What was asked of it has no answer.
   for (FileRequest*& asked : asked_) {

@@ -1,6 +1,7 @@
-// ShareProcess: a share's server as a process of its own beside the virtual machine's, and the channel to it. The
-// machine's process opens no file of the shared folder; the server has nothing but that folder and guest memory, in which
-// it stores what is read. Made while there is one thread; then on the thread that runs the device's queues.
+// ShareProcess: a share's server as a process of its own beside the virtual machine's, and the channel to it.
+// The machine's process opens no file of the shared folder; the server has nothing but that folder and guest
+// memory, in which it stores what is read. Made while there is one thread; then on the thread that runs the
+// device's queues.
 #pragma once
 
 #include <sys/types.h>

@@ -59,7 +59,8 @@ struct ShareProcessTest : ::testing::Test {
     fuse_out_header out = {};
     std::memcpy(&out, memory + 4096, sizeof out);
     EXPECT_EQ(out.len, answer.written);
-    return {-out.error, std::string(reinterpret_cast<char*>(memory + 4096 + sizeof out), answer.written - sizeof out)};
+    return {-out.error,
+            std::string(reinterpret_cast<char*>(memory + 4096 + sizeof out), answer.written - sizeof out)};
   }
   static std::string init() { return Bytes().add(testing::Client::init()).str(); }
 };
@@ -77,11 +78,19 @@ TEST_F(ShareProcessTest, ServesTheFolder) {
   ASSERT_EQ(opened.error, 0);
   fuse_open_out open = {};
   std::memcpy(&open, opened.answer.data(), sizeof open);
-  EXPECT_EQ(ask(*share, ram, FUSE_READ, entry.nodeid, Bytes().add(testing::reading(open.fh, 0, 100)).str()).answer, "hello");
+  EXPECT_EQ(
+      ask(*share, ram, FUSE_READ, entry.nodeid, Bytes().add(testing::reading(open.fh, 0, 100)).str()).answer,
+      "hello");
   // Every operation, so that each passes the system call filter.
   for (u32 operation = 1; operation < 56; ++operation) {
-    if (operation == FUSE_FORGET || operation == FUSE_BATCH_FORGET || operation == FUSE_INTERRUPT || operation == FUSE_DESTROY) continue;
-    EXPECT_NE(ask(*share, ram, operation, entry.nodeid, Bytes().add(open.fh).add(u64{0}).add(u64{1}).text("x").str()).error, -1) << operation;
+    if (operation == FUSE_FORGET || operation == FUSE_BATCH_FORGET || operation == FUSE_INTERRUPT ||
+        operation == FUSE_DESTROY)
+      continue;
+    EXPECT_NE(ask(*share, ram, operation, entry.nodeid,
+                  Bytes().add(open.fh).add(u64{0}).add(u64{1}).text("x").str())
+                  .error,
+              -1)
+        << operation;
   }
 }
 
@@ -92,7 +101,8 @@ TEST_F(ShareProcessTest, TheFolderIsItsRoot) {
   if (!share->is_enclosed()) GTEST_SKIP() << "no namespaces here";
   const std::string process = "/proc/" + std::to_string(share->process());
   std::vector<std::string> names;
-  for (const auto& entry : std::filesystem::directory_iterator(process + "/root/")) names.push_back(entry.path().filename());
+  for (const auto& entry : std::filesystem::directory_iterator(process + "/root/"))
+    names.push_back(entry.path().filename());
   EXPECT_EQ(names, std::vector<std::string>{"file"});
   std::ifstream mounts(process + "/mountinfo");
   const std::string text{std::istreambuf_iterator<char>(mounts), {}};
@@ -102,7 +112,7 @@ TEST_F(ShareProcessTest, TheFolderIsItsRoot) {
 
 TEST_F(ShareProcessTest, EndsWithTheMachine) {
   auto share = start();
-  share.reset();  // nothing comes back
+  share.reset();    // nothing comes back
   share = nullptr;  // returns when the process has ended
   SUCCEED();
 }
@@ -159,9 +169,15 @@ TEST_F(ShareProcessTest, AServerThatIsGoneIsAnErrorOfEachRequest) {
 
 TEST_F(ShareProcessTest, WhatIsNoFolderIsSaid) {
   shared.put("file", "");
-  EXPECT_NE(std::string(ShareProcess::start({.path = shared.root + "/file"}, {ram, kRam}).error().message()).find("Not a directory"), std::string::npos);
-  EXPECT_NE(std::string(ShareProcess::start({.path = shared.root + "/none"}, {ram, kRam}).error().message()).find("No such file"), std::string::npos);
-  EXPECT_NE(std::string(ShareProcess::start({.path = "/proc"}, {ram, kRam}).error().message()).find("kernel's own"), std::string::npos);
+  EXPECT_NE(std::string(ShareProcess::start({.path = shared.root + "/file"}, {ram, kRam}).error().message())
+                .find("Not a directory"),
+            std::string::npos);
+  EXPECT_NE(std::string(ShareProcess::start({.path = shared.root + "/none"}, {ram, kRam}).error().message())
+                .find("No such file"),
+            std::string::npos);
+  EXPECT_NE(
+      std::string(ShareProcess::start({.path = "/proc"}, {ram, kRam}).error().message()).find("kernel's own"),
+      std::string::npos);
 }
 
 }  // namespace

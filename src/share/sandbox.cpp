@@ -35,12 +35,14 @@ bool separate() {
   const std::string user = std::to_string(geteuid());
   const std::string group = std::to_string(getegid());
   if (unshare(CLONE_NEWUSER | CLONE_NEWNS) != 0) return false;
-  return write_text("/proc/self/setgroups", "deny") && write_text("/proc/self/uid_map", user + " " + user + " 1") &&
+  return write_text("/proc/self/setgroups", "deny") &&
+         write_text("/proc/self/uid_map", user + " " + user + " 1") &&
          write_text("/proc/self/gid_map", group + " " + group + " 1");
 }
 
 host::UniqueFd clone_of(const char* path, u32 flags) {
-  return host::UniqueFd(static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags)));
+  return host::UniqueFd(
+      static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, path, OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags)));
 }
 
 // The working directory becomes the root, with all that is mounted in it, and is all that there is.
@@ -55,7 +57,9 @@ bool enter(bool read_only, host::UniqueFd& descriptors) {
   mount_attr attributes = {};
   attributes.attr_set = MOUNT_ATTR_NODEV | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC;
   if (read_only) attributes.attr_set |= MOUNT_ATTR_RDONLY;
-  if (syscall(SYS_mount_setattr, tree.number(), "", kRecursive | AT_EMPTY_PATH, &attributes, sizeof attributes) != 0) return false;
+  if (syscall(SYS_mount_setattr, tree.number(), "", kRecursive | AT_EMPTY_PATH, &attributes,
+              sizeof attributes) != 0)
+    return false;
   if (syscall(SYS_move_mount, tree.number(), "", AT_FDCWD, ".", MOVE_MOUNT_F_EMPTY_PATH) != 0) return false;
   if (fchdir(tree.number()) != 0) return false;
   // The old root is put over the new one, and taken away. pivot_root(2), NOTES.
@@ -69,7 +73,8 @@ Result<Place> enclose(const host::UniqueFd& folder, bool read_only, bool privile
   Place place;
   if (fchdir(folder.number()) != 0) return host::errno_error("Cannot enter the shared folder");
   place.enclosed = separate();
-  if (place.enclosed && !enter(read_only, place.descriptors)) return host::errno_error("Cannot make a place for the shared folder");
+  if (place.enclosed && !enter(read_only, place.descriptors))
+    return host::errno_error("Cannot make a place for the shared folder");
   if (!place.enclosed) {
     place.descriptors = host::UniqueFd(open("/proc/self/fd", O_PATH | O_DIRECTORY | O_CLOEXEC));
     if (!place.descriptors) return host::errno_error("Sharing a folder needs /proc");
@@ -86,7 +91,8 @@ Status give_up_capabilities(bool privileged) {
   __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
   __user_cap_data_struct data[2] = {};
   // Not CAP_FSETID: without it the kernel takes set-user-ID away from what is written to.
-  if (privileged) data[0].effective = data[0].permitted = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
+  if (privileged)
+    data[0].effective = data[0].permitted = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
   if (syscall(SYS_capset, &header, data) != 0) return host::errno_error("Cannot give up capabilities");
   return {};
 }

@@ -21,28 +21,49 @@ constexpr usize kBuffer = 128 * 1024;
 
 // Files of these are doors to the kernel or to other processes.
 bool is_kernels_own(const struct statfs& status) {
-  constexpr u32 kDebugFs = 0x64626720, kTraceFs = 0x74726163, kConfigFs = 0x62656570, kMqueue = 0x19800202, kBinFmt = 0x42494e4d,
-                kPstore = 0x6165676c, kEfivar = 0xde5e81e4, kFuseCtl = 0x65735543, kRpcPipe = 0x67596969, kNfsd = 0x6e667364;
-  constexpr u32 kTypes[] = {PROC_SUPER_MAGIC,    SYSFS_MAGIC,      CGROUP_SUPER_MAGIC, CGROUP2_SUPER_MAGIC, SECURITYFS_MAGIC,
-                            SELINUX_MAGIC,       BPF_FS_MAGIC,     NSFS_MAGIC,         DEVPTS_SUPER_MAGIC,  kDebugFs,
-                            kTraceFs,            kConfigFs,        kMqueue,            kBinFmt,             kPstore,
-                            kEfivar,             kFuseCtl,         kRpcPipe,           kNfsd,               PIPEFS_MAGIC,
+  constexpr u32 kDebugFs = 0x64626720, kTraceFs = 0x74726163, kConfigFs = 0x62656570, kMqueue = 0x19800202,
+                kBinFmt = 0x42494e4d, kPstore = 0x6165676c, kEfivar = 0xde5e81e4, kFuseCtl = 0x65735543,
+                kRpcPipe = 0x67596969, kNfsd = 0x6e667364;
+  constexpr u32 kTypes[] = {PROC_SUPER_MAGIC,
+                            SYSFS_MAGIC,
+                            CGROUP_SUPER_MAGIC,
+                            CGROUP2_SUPER_MAGIC,
+                            SECURITYFS_MAGIC,
+                            SELINUX_MAGIC,
+                            BPF_FS_MAGIC,
+                            NSFS_MAGIC,
+                            DEVPTS_SUPER_MAGIC,
+                            kDebugFs,
+                            kTraceFs,
+                            kConfigFs,
+                            kMqueue,
+                            kBinFmt,
+                            kPstore,
+                            kEfivar,
+                            kFuseCtl,
+                            kRpcPipe,
+                            kNfsd,
+                            PIPEFS_MAGIC,
                             SOCKFS_MAGIC};
   return std::find(std::begin(kTypes), std::end(kTypes), static_cast<u32>(status.f_type)) != std::end(kTypes);
 }
 
 }  // namespace
 
-Result<std::unique_ptr<Server>> Server::create(host::UniqueFd root, host::UniqueFd descriptors, const ServerOptions& options) {
+Result<std::unique_ptr<Server>> Server::create(host::UniqueFd root, host::UniqueFd descriptors,
+                                               const ServerOptions& options) {
   struct stat status = {};
   struct statfs system = {};
-  if (fstat(root.number(), &status) != 0 || fstatfs(root.number(), &system) != 0) return host::errno_error("Cannot read the shared folder");
+  if (fstat(root.number(), &status) != 0 || fstatfs(root.number(), &system) != 0)
+    return host::errno_error("Cannot read the shared folder");
   if (!S_ISDIR(status.st_mode)) return Error{"What is to be shared is not a folder."};
-  if (is_kernels_own(system)) return Error{"A file system of the kernel's own, as /proc or /sys, cannot be shared."};
+  if (is_kernels_own(system))
+    return Error{"A file system of the kernel's own, as /proc or /sys, cannot be shared."};
   return std::unique_ptr<Server>(new Server(std::move(root), std::move(descriptors), status, options));
 }
 
-Server::Server(host::UniqueFd root, host::UniqueFd descriptors, const struct stat& status, const ServerOptions& options)
+Server::Server(host::UniqueFd root, host::UniqueFd descriptors, const struct stat& status,
+               const ServerOptions& options)
     : options_(options),
       descriptors_(std::move(descriptors)),
       devices_({{status.st_dev, true}}),
@@ -116,7 +137,8 @@ u32 Server::serve(std::span<const iovec> in, std::span<const iovec> out) {
   // ENOSYS: the guest's kernel does without from then on.
   if (row == nullptr) return call_.fail(ENOSYS);
   Inode* inode = inodes_.find(call_.header().nodeid);
-  if (inode == nullptr) return call_.fail(operation == FUSE_STATFS || operation == FUSE_SYNCFS ? EINVAL : ESTALE);
+  if (inode == nullptr)
+    return call_.fail(operation == FUSE_STATFS || operation == FUSE_SYNCFS ? EINVAL : ESTALE);
   if (row->changes && options_.read_only) return call_.fail(EROFS);
   const Done done = (this->*row->perform)(*inode);
   return done.error != 0 ? call_.fail(done.error) : done.written;
@@ -133,8 +155,9 @@ u32 Server::begin_session() {
   answer.minor = FUSE_KERNEL_MINOR_VERSION;
   if (asked.major > FUSE_KERNEL_VERSION) return call_.answer(answer);  // it asks again
   if (asked.major < FUSE_KERNEL_VERSION || asked.minor < kMinorLeast) return call_.fail(EPROTO);
-  constexpr u32 kWanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA | FUSE_DO_READDIRPLUS |
-                          FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
+  constexpr u32 kWanted = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES | FUSE_AUTO_INVAL_DATA |
+                          FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO | FUSE_ASYNC_DIO |
+                          FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_HANDLE_KILLPRIV_V2;
   answer.flags = asked.flags & kWanted;
   answer.max_readahead = asked.max_readahead;
   answer.max_background = 64;
@@ -190,8 +213,8 @@ Server::Done Server::sync_all(Inode& inode) {
   return syncfs(file->number()) == 0 ? fine() : error(errno);
 }
 
-// The type was looked at through the very descriptor that is opened anew here, so that neither a device nor a pipe
-// can be had by changing names meanwhile.
+// The type was looked at through the very descriptor that is opened anew here, so that neither a device nor a
+// pipe can be had by changing names meanwhile.
 Result<host::UniqueFd, int> Server::open_inode(Inode& inode, int flags) {
   if (inode.type == S_IFLNK) return ELOOP;
   if (inode.type != S_IFREG && inode.type != S_IFDIR) return ENXIO;
@@ -200,7 +223,8 @@ Result<host::UniqueFd, int> Server::open_inode(Inode& inode, int flags) {
   char name[16];
   std::snprintf(name, sizeof name, "%d", descriptor);
   // Not to wait for who has a lease on the file.
-  const int opened = openat(descriptors_.number(), name, (flags & ~O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+  const int opened =
+      openat(descriptors_.number(), name, (flags & ~O_NOFOLLOW) | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   if (opened < 0) return errno;
   return host::UniqueFd(opened);
 }
@@ -214,7 +238,9 @@ bool Server::may_enter(const struct stat& status, int folder, const char* name, 
   const host::UniqueFd file(openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC));
   struct stat found = {};
   struct statfs system = {};
-  if (!file || fstat(file.number(), &found) != 0 || found.st_dev != status.st_dev || fstatfs(file.number(), &system) != 0) return false;
+  if (!file || fstat(file.number(), &found) != 0 || found.st_dev != status.st_dev ||
+      fstatfs(file.number(), &system) != 0)
+    return false;
   devices_.push_back({status.st_dev, !is_kernels_own(system)});
   return devices_.back().is_open;
 }

@@ -1,9 +1,9 @@
 // Server: a folder of the host for a guest, by FUSE. Linux, include/uapi/linux/fuse.h; docs/share.md.
 //
-// The guest is hostile. No name it gives is more than one component, and each is opened in its folder's descriptor without
-// following links, so that nothing outside of the shared folder can be named: links are the guest's to resolve. Only regular
-// files and folders are ever opened; of anything else there is only an O_PATH descriptor. What it may make the server
-// keep is bounded (inodes.hpp).
+// The guest is hostile. No name it gives is more than one component, and each is opened in its folder's
+// descriptor without following links, so that nothing outside of the shared folder can be named: links are
+// the guest's to resolve. Only regular files and folders are ever opened; of anything else there is only an
+// O_PATH descriptor. What it may make the server keep is bounded (inodes.hpp).
 //
 // Threads: one. In its own process (process.hpp), or in a test.
 #pragma once
@@ -18,8 +18,8 @@ namespace nacre::share {
 
 struct ServerOptions {
   bool read_only = false;
-  // Files keep their owners' numbers; else the host user's are shown as the guest's `user` and `group`, all others as nobody's, and what the guest
-  // says of owners is not heeded.
+  // Files keep their owners' numbers; else the host user's are shown as the guest's `user` and `group`, all
+  // others as nobody's, and what the guest says of owners is not heeded.
   bool keeps_owners = false;
   uid_t host_user = 0;
   gid_t host_group = 0;
@@ -30,8 +30,10 @@ struct ServerOptions {
 
 class Server {
  public:
-  // `root`: the folder, O_PATH. `descriptors`: /proc/self/fd, through which what an O_PATH descriptor is of can be opened.
-  static Result<std::unique_ptr<Server>> create(host::UniqueFd root, host::UniqueFd descriptors, const ServerOptions& options);
+  // `root`: the folder, O_PATH. `descriptors`: /proc/self/fd, through which what an O_PATH descriptor is of
+  // can be opened.
+  static Result<std::unique_ptr<Server>> create(host::UniqueFd root, host::UniqueFd descriptors,
+                                                const ServerOptions& options);
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
 
@@ -59,7 +61,8 @@ class Server {
     bool is_open;  // false: a file system of the kernel's own
   };
 
-  Server(host::UniqueFd root, host::UniqueFd descriptors, const struct stat& status, const ServerOptions& options);
+  Server(host::UniqueFd root, host::UniqueFd descriptors, const struct stat& status,
+         const ServerOptions& options);
   static const Row* row_of(u32 operation);
 
   static Done error(int number) { return {number, 0}; }

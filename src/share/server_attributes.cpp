@@ -13,7 +13,8 @@ namespace nacre::share {
 namespace {
 
 constexpr u32 kNobody = 65534;
-constexpr u64 kSecondsOfTrust = 1;  // how long the guest may believe what it was told: the host changes files too
+constexpr u64 kSecondsOfTrust =
+    1;  // how long the guest may believe what it was told: the host changes files too
 constexpr const char* kUserPrefix = "user.";
 constexpr usize kMostValue = 64 * 1024;  // XATTR_SIZE_MAX
 
@@ -99,7 +100,8 @@ Server::Done Server::setattr(Inode& inode) {
   return answer(out);
 }
 
-// A program of the host's that a guest makes run as another user would be a way out: no set-user-ID, no set-group-ID.
+// A program of the host's that a guest makes run as another user would be a way out: no set-user-ID, no
+// set-group-ID.
 int Server::set_mode(Inode& inode, u32 mode) {
   if (inode.type == S_IFLNK) return EOPNOTSUPP;
   const int descriptor = inodes_.descriptor(inode);
@@ -130,8 +132,9 @@ int Server::set_size(Inode& inode, const fuse_setattr_in& wanted) {
 int Server::set_times(Inode& inode, const fuse_setattr_in& wanted) {
   const int descriptor = inodes_.descriptor(inode);
   if (descriptor < 0) return -descriptor;
-  const timespec times[2] = {time_of(wanted.valid, FATTR_ATIME, FATTR_ATIME_NOW, wanted.atime, wanted.atimensec),
-                             time_of(wanted.valid, FATTR_MTIME, FATTR_MTIME_NOW, wanted.mtime, wanted.mtimensec)};
+  const timespec times[2] = {
+      time_of(wanted.valid, FATTR_ATIME, FATTR_ATIME_NOW, wanted.atime, wanted.atimensec),
+      time_of(wanted.valid, FATTR_MTIME, FATTR_MTIME_NOW, wanted.mtime, wanted.mtimensec)};
   return utimensat(descriptor, "", times, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
 }
 
@@ -144,7 +147,8 @@ int Server::own(int folder, const char* name) const {
   return fchownat(folder, name, call_.header().uid, group, AT_SYMLINK_NOFOLLOW) == 0 ? 0 : errno;
 }
 
-// --- extended attributes: those for users. Others grant rights (capabilities, ACLs, labels), on the host. ---
+// --- extended attributes: those for users. Others grant rights (capabilities, ACLs, labels), on the host.
+// ---
 
 Server::Done Server::getxattr(Inode& inode) {
   fuse_getxattr_in asked = {};
@@ -196,7 +200,9 @@ Server::Done Server::setxattr(Inode& inode) {
   if (inode.type != S_IFREG && inode.type != S_IFDIR) return error(EPERM);
   auto file = open_inode(inode, O_RDONLY);
   if (!file) return error(file.error());
-  return fsetxattr(file->number(), name, value, asked.size, static_cast<int>(asked.flags)) == 0 ? fine() : error(errno);
+  return fsetxattr(file->number(), name, value, asked.size, static_cast<int>(asked.flags)) == 0
+             ? fine()
+             : error(errno);
 }
 
 Server::Done Server::removexattr(Inode& inode) {

@@ -17,7 +17,8 @@ constexpr i64 kSettled = 50'000'000;             // ns: file times may be as coa
 
 }  // namespace
 
-// What is left of the guest's flags. Appending is done by each write; direct access is between guest and its cache.
+// What is left of the guest's flags. Appending is done by each write; direct access is between guest and its
+// cache.
 int Server::open_flags(u32 guests) const {
   constexpr u32 kKept = O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC;
   return static_cast<int>(guests & kKept);
@@ -32,7 +33,8 @@ u32 Server::cache_flags(Inode& inode, int file) {
   Inode::Stamp stamp = {changed.tv_sec, changed.tv_nsec, status.st_size};
   const bool same = stamp == inode.stamp;
   // One that has changed this very moment may change again with the same time.
-  const bool settled = (now.tv_sec - changed.tv_sec) * 1'000'000'000 + (now.tv_nsec - changed.tv_nsec) > kSettled;
+  const bool settled =
+      (now.tv_sec - changed.tv_sec) * 1'000'000'000 + (now.tv_nsec - changed.tv_nsec) > kSettled;
   inode.stamp = settled ? stamp : Inode::Stamp{};
   return same ? FOPEN_KEEP_CACHE : 0;
 }
@@ -60,7 +62,8 @@ Server::Done Server::read(Inode& inode) {
   if (handle == nullptr || handle->is_folder) return error(EBADF);
   call_.space(wanted.size, pieces_);
   if (pieces_.empty()) return fine();
-  const ssize_t got = preadv(handle->file.number(), pieces_.data(), static_cast<int>(pieces_.size()), static_cast<off_t>(wanted.offset));
+  const ssize_t got = preadv(handle->file.number(), pieces_.data(), static_cast<int>(pieces_.size()),
+                             static_cast<off_t>(wanted.offset));
   return got < 0 ? error(errno) : Done{0, call_.succeed(static_cast<usize>(got))};
 }
 
@@ -72,9 +75,10 @@ Server::Done Server::write(Inode& inode) {
   if (call_.room() < sizeof(fuse_write_out)) return error(EIO);
   // To the end as it is now, which the host may have moved; but not what comes from a mapping.
   const bool appends = (wanted.flags & O_APPEND) != 0 && (wanted.write_flags & FUSE_WRITE_CACHE) == 0;
-  const ssize_t put = pieces_.empty() ? 0
-                                      : pwritev2(handle->file.number(), pieces_.data(), static_cast<int>(pieces_.size()),
-                                                 static_cast<off_t>(wanted.offset), appends ? RWF_APPEND : 0);
+  const ssize_t put = pieces_.empty()
+                          ? 0
+                          : pwritev2(handle->file.number(), pieces_.data(), static_cast<int>(pieces_.size()),
+                                     static_cast<off_t>(wanted.offset), appends ? RWF_APPEND : 0);
   return put < 0 ? error(errno) : answer(fuse_write_out{static_cast<u32>(put), 0});
 }
 
@@ -108,8 +112,8 @@ Server::Done Server::fallocate(Inode& inode) {
   if (handle == nullptr || handle->is_folder) return error(EBADF);
   constexpr u32 kModes = FALLOC_FL_KEEP_SIZE | FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE;
   if ((wanted.mode & ~kModes) != 0) return error(EOPNOTSUPP);
-  const int failed = ::fallocate(handle->file.number(), static_cast<int>(wanted.mode), static_cast<off_t>(wanted.offset),
-                                 static_cast<off_t>(wanted.length));
+  const int failed = ::fallocate(handle->file.number(), static_cast<int>(wanted.mode),
+                                 static_cast<off_t>(wanted.offset), static_cast<off_t>(wanted.length));
   return failed == 0 ? fine() : error(errno);
 }
 
@@ -119,7 +123,8 @@ Server::Done Server::lseek(Inode& inode) {
   Handle* handle = handles_.find(wanted.fh, inode);
   if (handle == nullptr || handle->is_folder) return error(EBADF);
   if (wanted.whence != SEEK_DATA && wanted.whence != SEEK_HOLE) return error(EINVAL);
-  const off_t found = ::lseek(handle->file.number(), static_cast<off_t>(wanted.offset), static_cast<int>(wanted.whence));
+  const off_t found =
+      ::lseek(handle->file.number(), static_cast<off_t>(wanted.offset), static_cast<int>(wanted.whence));
   return found < 0 ? error(errno) : answer(fuse_lseek_out{static_cast<u64>(found)});
 }
 

@@ -70,7 +70,8 @@ Server::Done Server::list(Inode& inode, bool with_attributes) {
       out.dirent.namelen = static_cast<u32>(length);
       out.dirent.type = entry.d_type;
       std::memset(answer_at + done, 0, size);
-      std::memcpy(answer_at + done, with_attributes ? static_cast<void*>(&out) : static_cast<void*>(&out.dirent), fixed);
+      std::memcpy(answer_at + done,
+                  with_attributes ? static_cast<void*>(&out) : static_cast<void*>(&out.dirent), fixed);
       std::memcpy(answer_at + done + fixed, name, length);
       done += size;
       handle->position = entry.d_off;

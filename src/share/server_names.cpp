@@ -1,4 +1,5 @@
-// Names in folders: found, made, removed, changed. Every name is one component (Call::take_name) in a folder's descriptor.
+// Names in folders: found, made, removed, changed. Every name is one component (Call::take_name) in a
+// folder's descriptor.
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,7 +70,8 @@ Server::Done Server::symlink(Inode& folder) {
   return entry(folder, name);
 }
 
-// Pipes and sockets are the guest's kernel's: here they are only names. Devices are not made, whoever runs Nacre.
+// Pipes and sockets are the guest's kernel's: here they are only names. Devices are not made, whoever runs
+// Nacre.
 Server::Done Server::mknod(Inode& folder) {
   fuse_mknod_in wanted = {};
   const char* name = nullptr;
@@ -193,7 +195,8 @@ Server::Done Server::create(Inode& folder) {
   if (const int failed = look_up(folder, name, out.entry, found); failed != 0) return error(failed);
   // It was there, or is not what was made a moment ago: opened as any other.
   struct stat status = {};
-  const bool is_it = made && fstat(file.number(), &status) == 0 && status.st_ino == found->inode && status.st_dev == found->device;
+  const bool is_it = made && fstat(file.number(), &status) == 0 && status.st_ino == found->inode &&
+                     status.st_dev == found->device;
   if (!is_it) {
     auto opened = open_inode(*found, open_flags(wanted.flags));
     if (!opened) {

@@ -68,7 +68,8 @@ TEST_F(ShareServer, AppendsAtTheEndThatIsButNotFromMappings) {
 
 TEST_F(ShareServer, NamesAreOneComponent) {
   shared.put("file", "x");
-  for (const char* name : {"", ".", "..", "/", "../secret", "../secret/file", "/etc/passwd", "folder/file", "file/"}) {
+  for (const char* name :
+       {"", ".", "..", "/", "../secret", "../secret/file", "/etc/passwd", "folder/file", "file/"}) {
     EXPECT_EQ(client.look_up(1, name).error(), EINVAL) << name;
     EXPECT_EQ(client.create(1, name).error(), EINVAL) << name;
     EXPECT_EQ(client.make_folder(1, name), EINVAL) << name;
@@ -77,7 +78,9 @@ TEST_F(ShareServer, NamesAreOneComponent) {
     EXPECT_EQ(client.rename(1, name, 1, "new"), EINVAL) << name;
     EXPECT_EQ(client.rename(1, "file", 1, name), EINVAL) << name;
     EXPECT_EQ(client.ask(FUSE_SYMLINK, 1, Bytes().text(name).text("x").str()), EINVAL) << name;
-    EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{S_IFREG, 0, 0, 0}).text(name).str()), EINVAL) << name;
+    EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{S_IFREG, 0, 0, 0}).text(name).str()),
+              EINVAL)
+        << name;
     EXPECT_EQ(client.ask(FUSE_LINK, 1, Bytes().add(fuse_link_in{1}).text(name).str()), EINVAL) << name;
   }
   EXPECT_EQ(client.look_up(1, std::string(256, 'x')).error(), ENAMETOOLONG);
@@ -120,7 +123,8 @@ TEST_F(ShareServer, SwapsOfLinksAreNotFollowed) {
   std::atomic<bool> done = false;
   std::thread swaps([&] {
     while (!done) {
-      renameat2(AT_FDCWD, (shared.root + "/folder").c_str(), AT_FDCWD, (shared.root + "/link").c_str(), RENAME_EXCHANGE);
+      renameat2(AT_FDCWD, (shared.root + "/folder").c_str(), AT_FDCWD, (shared.root + "/link").c_str(),
+                RENAME_EXCHANGE);
     }
   });
   unsigned read = 0;
@@ -150,9 +154,13 @@ TEST_F(ShareServer, PipesSocketsAndDevicesAreNeverOpened) {
   EXPECT_EQ(client.open_file(pipe, O_WRONLY).error(), ENXIO);
   EXPECT_EQ(client.create(1, "pipe", 0600, O_WRONLY).error(), ENXIO);
   for (const u32 type : {u32{S_IFCHR}, u32{S_IFBLK}, u32{S_IFDIR}, u32{S_IFLNK}, u32{0}}) {
-    EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{type | 0600, 0x103, 0, 0}).text("node").str()), EPERM) << type;
+    EXPECT_EQ(
+        client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{type | 0600, 0x103, 0, 0}).text("node").str()),
+        EPERM)
+        << type;
   }
-  EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{S_IFIFO | 0600, 0, 0, 0}).text("own").str()), 0);
+  EXPECT_EQ(client.ask(FUSE_MKNOD, 1, Bytes().add(fuse_mknod_in{S_IFIFO | 0600, 0, 0, 0}).text("own").str()),
+            0);
 }
 
 TEST_F(ShareServer, RightsOfOthersAreNotGiven) {
@@ -162,8 +170,12 @@ TEST_F(ShareServer, RightsOfOthersAreNotGiven) {
   mode.mode = 06755;
   EXPECT_EQ(client.ask(FUSE_SETATTR, file, Bytes().add(mode).str()), 0);
   EXPECT_EQ(client.attributes(file).value().mode, static_cast<u32>(S_IFREG | 0755));
-  EXPECT_EQ(client.ask(FUSE_SETXATTR, file, Bytes().add(fuse_getxattr_in{1, 0}).text("security.capability").raw("x").str()), EOPNOTSUPP);
-  EXPECT_EQ(client.ask(FUSE_GETXATTR, file, Bytes().add(fuse_getxattr_in{100, 0}).text("security.selinux").str()), EOPNOTSUPP);
+  EXPECT_EQ(client.ask(FUSE_SETXATTR, file,
+                       Bytes().add(fuse_getxattr_in{1, 0}).text("security.capability").raw("x").str()),
+            EOPNOTSUPP);
+  EXPECT_EQ(
+      client.ask(FUSE_GETXATTR, file, Bytes().add(fuse_getxattr_in{100, 0}).text("security.selinux").str()),
+      EOPNOTSUPP);
 }
 
 TEST_F(ShareServer, AReadOnlyShareChangesNothing) {
@@ -172,7 +184,8 @@ TEST_F(ShareServer, AReadOnlyShareChangesNothing) {
   options.read_only = true;
   Client reader(shared, options);
   const u64 file = reader.walk({"file"});
-  for (const u32 flags : {u32{O_WRONLY}, u32{O_RDWR}, u32{O_TRUNC}}) EXPECT_EQ(reader.open_file(file, flags).error(), EROFS);
+  for (const u32 flags : {u32{O_WRONLY}, u32{O_RDWR}, u32{O_TRUNC}})
+    EXPECT_EQ(reader.open_file(file, flags).error(), EROFS);
   const u64 handle = reader.open_file(file, O_RDONLY).value();
   EXPECT_EQ(reader.read(file, handle).value(), "kept");
   EXPECT_EQ(reader.write(file, handle, "x"), EROFS);
@@ -181,8 +194,8 @@ TEST_F(ShareServer, AReadOnlyShareChangesNothing) {
   EXPECT_EQ(reader.remove(1, "file"), EROFS);
   EXPECT_EQ(reader.rename(1, "file", 1, "other"), EROFS);
   EXPECT_EQ(reader.make_folder(1, "new"), EROFS);
-  for (const u32 operation : {FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD, FUSE_RMDIR, FUSE_RENAME, FUSE_LINK, FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_FALLOCATE,
-                              FUSE_COPY_FILE_RANGE})
+  for (const u32 operation : {FUSE_SETATTR, FUSE_SYMLINK, FUSE_MKNOD, FUSE_RMDIR, FUSE_RENAME, FUSE_LINK,
+                              FUSE_SETXATTR, FUSE_REMOVEXATTR, FUSE_FALLOCATE, FUSE_COPY_FILE_RANGE})
     EXPECT_EQ(reader.ask(operation, 1), EROFS) << operation;
 }
 
@@ -271,7 +284,8 @@ std::vector<std::string> names_in(Client& client, u64 folder, bool with_attribut
   in.size = size;
   const usize before = with_attributes ? __builtin_offsetof(fuse_direntplus, dirent) : 0;
   for (;;) {
-    NACRE_CHECK(client.ask(with_attributes ? FUSE_READDIRPLUS : FUSE_READDIR, folder, Bytes().add(in).str(), size + 16) == 0);
+    NACRE_CHECK(client.ask(with_attributes ? FUSE_READDIRPLUS : FUSE_READDIR, folder, Bytes().add(in).str(),
+                           size + 16) == 0);
     if (client.answer().empty()) break;
     for (usize at = 0; at < client.answer().size();) {
       const auto entry = client.as<fuse_dirent>(at + before);
@@ -293,7 +307,8 @@ TEST_F(ShareServer, FoldersAreReadInPieces) {
   }
   std::sort(wanted.begin(), wanted.end());
   for (const bool with_attributes : {false, true}) {
-    for (const u32 size : {300u, 4096u, 100000u}) EXPECT_EQ(names_in(client, 1, with_attributes, size), wanted) << size;
+    for (const u32 size : {300u, 4096u, 100000u})
+      EXPECT_EQ(names_in(client, 1, with_attributes, size), wanted) << size;
   }
   EXPECT_EQ(client.server().inodes().count(), 501u);
 }
@@ -330,7 +345,8 @@ TEST_F(ShareServer, OwnersAreShownAsTheGuests) {
   fuse_setattr_in owner = {};
   owner.valid = FATTR_UID;
   owner.uid = 7;
-  EXPECT_EQ(other.ask(FUSE_SETATTR, file, Bytes().add(owner).str()), 0);  // not heeded, as tar and dpkg as root will want it
+  EXPECT_EQ(other.ask(FUSE_SETATTR, file, Bytes().add(owner).str()),
+            0);  // not heeded, as tar and dpkg as root will want it
   EXPECT_EQ(other.attributes(file).value().uid, 1000u);
   options.host_user = geteuid() + 1;
   Client foreign(shared, options);
@@ -339,14 +355,21 @@ TEST_F(ShareServer, OwnersAreShownAsTheGuests) {
 
 TEST_F(ShareServer, ExtendedAttributesAreTheUsers) {
   const u64 file = made("file", "");
-  if (setxattr((shared.root + "/file").c_str(), "user.a", "1", 1, 0) != 0) GTEST_SKIP() << "this file system has none";
-  const auto get = [&](u32 size) { return client.ask(FUSE_GETXATTR, file, Bytes().add(fuse_getxattr_in{size, 0}).text("user.a").str()); };
+  if (setxattr((shared.root + "/file").c_str(), "user.a", "1", 1, 0) != 0)
+    GTEST_SKIP() << "this file system has none";
+  const auto get = [&](u32 size) {
+    return client.ask(FUSE_GETXATTR, file, Bytes().add(fuse_getxattr_in{size, 0}).text("user.a").str());
+  };
   EXPECT_EQ(get(0), 0);
   EXPECT_EQ(client.as<fuse_getxattr_out>().size, 1u);
   EXPECT_EQ(get(10), 0);
   EXPECT_EQ(client.answer(), "1");
-  EXPECT_EQ(client.ask(FUSE_SETXATTR, file, Bytes().add(fuse_getxattr_in{3, 0}).text("user.b").raw("two").str()), 0);
-  EXPECT_EQ(client.ask(FUSE_SETXATTR, file, Bytes().add(fuse_getxattr_in{30, 0}).text("user.b").raw("two").str()), EINVAL);
+  EXPECT_EQ(
+      client.ask(FUSE_SETXATTR, file, Bytes().add(fuse_getxattr_in{3, 0}).text("user.b").raw("two").str()),
+      0);
+  EXPECT_EQ(
+      client.ask(FUSE_SETXATTR, file, Bytes().add(fuse_getxattr_in{30, 0}).text("user.b").raw("two").str()),
+      EINVAL);
   EXPECT_EQ(client.ask(FUSE_LISTXATTR, file, Bytes().add(fuse_getxattr_in{100, 0}).str()), 0);
   EXPECT_EQ(client.answer().size(), 14u);
   EXPECT_EQ(client.ask(FUSE_REMOVEXATTR, file, Bytes().text("user.a").str()), 0);

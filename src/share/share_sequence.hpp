@@ -1,10 +1,10 @@
-// Any sequence of FUSE requests against a server and its folder, of plausible parts and of none; shared by fuzz
-// target and random test. Whatever is asked: nothing outside of the folder is opened or changed, every answer is well-formed, and what
-// may be kept is bounded.
+// Any sequence of FUSE requests against a server and its folder, of plausible parts and of none; shared by
+// fuzz target and random test. Whatever is asked: nothing outside of the folder is opened or changed, every
+// answer is well-formed, and what may be kept is bounded.
 #pragma once
 
-#include <csignal>
 #include <sys/resource.h>
+#include <csignal>
 
 #include "irq/testing/byte_source.hpp"
 #include "share/testing.hpp"
@@ -36,12 +36,18 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
 
   std::vector<u64> inodes = {1, 1};
   std::vector<u64> handles = {1};
-  constexpr const char* kNames[] = {"a", "b", "file", "link", "out", "pipe", "new", "other", "..", ".", "", "a/file", "../secret", "secret", "/etc", "user.x"};
-  constexpr u32 kFlags[] = {O_RDONLY, O_RDWR, O_WRONLY | O_TRUNC, O_RDWR | O_EXCL, O_RDWR | O_APPEND, O_DIRECTORY, O_PATH, ~0u};
+  constexpr const char* kNames[] = {"a",  "b", "file", "link",   "out",       "pipe",   "new",  "other",
+                                    "..", ".", "",     "a/file", "../secret", "secret", "/etc", "user.x"};
+  constexpr u32 kFlags[] = {
+      O_RDONLY, O_RDWR, O_WRONLY | O_TRUNC, O_RDWR | O_EXCL, O_RDWR | O_APPEND, O_DIRECTORY, O_PATH, ~0u};
   while (!bytes.empty()) {
     const u8 what = bytes.take<u8>();
-    const auto inode = [&] { return what % 64 == 63 ? bytes.take<u64>() : inodes[bytes.take<u8>() % inodes.size()]; };
-    const auto handle = [&] { return what % 64 == 62 ? bytes.take<u64>() : handles[bytes.take<u8>() % handles.size()]; };
+    const auto inode = [&] {
+      return what % 64 == 63 ? bytes.take<u64>() : inodes[bytes.take<u8>() % inodes.size()];
+    };
+    const auto handle = [&] {
+      return what % 64 == 62 ? bytes.take<u64>() : handles[bytes.take<u8>() % handles.size()];
+    };
     const auto name = [&] { return std::string(bytes.pick(kNames)); };
     const u32 operation = bytes.take<u8>() % 56;
     testing::Bytes request;
@@ -50,7 +56,9 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
         request.add(fuse_forget_in{bytes.take<u8>() % 4u});
         break;
       case FUSE_BATCH_FORGET:
-        request.add(fuse_batch_forget_in{bytes.take<u8>(), 0}).add(fuse_forget_one{inode(), bytes.take<u8>()}).add(fuse_forget_one{inode(), ~u64{0}});
+        request.add(fuse_batch_forget_in{bytes.take<u8>(), 0})
+            .add(fuse_forget_one{inode(), bytes.take<u8>()})
+            .add(fuse_forget_one{inode(), ~u64{0}});
         break;
       case FUSE_SETATTR: {
         fuse_setattr_in in = {};
@@ -95,7 +103,8 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
       case FUSE_READ:
       case FUSE_READDIR:
       case FUSE_READDIRPLUS:
-        request.add(testing::reading(handle(), bytes.take<u8>() % 4 == 0 ? bytes.take<u64>() : bytes.take<u8>(), bytes.take<u16>()));
+        request.add(testing::reading(
+            handle(), bytes.take<u8>() % 4 == 0 ? bytes.take<u64>() : bytes.take<u8>(), bytes.take<u16>()));
         break;
       case FUSE_WRITE: {
         fuse_write_in in = {};
@@ -108,7 +117,9 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
         break;
       }
       case FUSE_SETXATTR:
-        request.add(fuse_getxattr_in{bytes.take<u8>(), bytes.take<u8>()}).text(name()).raw(std::string(bytes.take<u8>(), 'v'));
+        request.add(fuse_getxattr_in{bytes.take<u8>(), bytes.take<u8>()})
+            .text(name())
+            .raw(std::string(bytes.take<u8>(), 'v'));
         break;
       case FUSE_GETXATTR:
         request.add(fuse_getxattr_in{bytes.take<u16>(), 0}).text(name());
@@ -120,7 +131,8 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
         request.add(fuse_fallocate_in{handle(), bytes.take<u16>(), bytes.take<u16>(), bytes.take<u8>(), 0});
         break;
       case FUSE_COPY_FILE_RANGE:
-        request.add(fuse_copy_file_range_in{handle(), bytes.take<u8>(), inode(), handle(), bytes.take<u16>(), bytes.take<u16>(), 0});
+        request.add(fuse_copy_file_range_in{handle(), bytes.take<u8>(), inode(), handle(), bytes.take<u16>(),
+                                            bytes.take<u16>(), 0});
         break;
       case FUSE_LSEEK:
         request.add(fuse_lseek_in{handle(), bytes.take<u16>(), bytes.take<u8>() % 8u, 0});
@@ -137,7 +149,12 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
       case FUSE_SETLK:
       case FUSE_SETLKW:
       case FUSE_FLUSH:
-        request.add(handle()).add(bytes.take<u64>()).add(bytes.take<u64>()).add(bytes.take<u64>()).add(bytes.take<u64>()).add(bytes.take<u64>());
+        request.add(handle())
+            .add(bytes.take<u64>())
+            .add(bytes.take<u64>())
+            .add(bytes.take<u64>())
+            .add(bytes.take<u64>())
+            .add(bytes.take<u64>());
         break;
       case FUSE_SYNCFS:
         continue;  // it would be this machine's
@@ -146,21 +163,29 @@ inline void share_sequence(nacre::testing::ByteSource bytes) {
     }
     std::string arguments = request.str();
     if (what % 32 == 31) arguments.resize(bytes.take<u8>());
-    if (what % 32 == 30 && !arguments.empty()) arguments[bytes.take<u8>() % arguments.size()] = static_cast<char>(bytes.take<u8>());
+    if (what % 32 == 30 && !arguments.empty())
+      arguments[bytes.take<u8>() % arguments.size()] = static_cast<char>(bytes.take<u8>());
     const usize room = what % 32 == 29 ? bytes.take<u8>() : 8192;
     if (client.ask(operation, inode(), arguments, room) == 0) {
       const std::string& answer = client.answer();
-      if ((operation == FUSE_LOOKUP || operation == FUSE_CREATE || operation == FUSE_MKDIR) && answer.size() >= sizeof(fuse_entry_out))
+      if ((operation == FUSE_LOOKUP || operation == FUSE_CREATE || operation == FUSE_MKDIR) &&
+          answer.size() >= sizeof(fuse_entry_out))
         inodes.push_back(client.as<fuse_entry_out>().nodeid);
-      if (operation == FUSE_CREATE && answer.size() > sizeof(fuse_entry_out)) handles.push_back(client.as<fuse_open_out>(sizeof(fuse_entry_out)).fh);
-      if ((operation == FUSE_OPEN || operation == FUSE_OPENDIR) && answer.size() >= sizeof(fuse_open_out)) handles.push_back(client.as<fuse_open_out>().fh);
+      if (operation == FUSE_CREATE && answer.size() > sizeof(fuse_entry_out))
+        handles.push_back(client.as<fuse_open_out>(sizeof(fuse_entry_out)).fh);
+      if ((operation == FUSE_OPEN || operation == FUSE_OPENDIR) && answer.size() >= sizeof(fuse_open_out))
+        handles.push_back(client.as<fuse_open_out>().fh);
     }
     const Server& server = client.server();
-    NACRE_CHECK(server.inodes().count() <= 12 && server.handles().count() <= 6 && server.inodes().open_descriptors() <= 5);
+    NACRE_CHECK(server.inodes().count() <= 12 && server.handles().count() <= 6 &&
+                server.inodes().open_descriptors() <= 5);
     // The host changes names too.
     if (what % 16 == 7) {
-      const std::string one = shared.root + "/" + bytes.pick({"a", "out", "file", "new"}), other = shared.root + "/a/" + bytes.pick({"b", "link", "file", "x"});
-      if (renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(), bytes.take<u8>() % 2 == 0 ? RENAME_EXCHANGE : 0) != 0) continue;
+      const std::string one = shared.root + "/" + bytes.pick({"a", "out", "file", "new"}),
+                        other = shared.root + "/a/" + bytes.pick({"b", "link", "file", "x"});
+      if (renameat2(AT_FDCWD, one.c_str(), AT_FDCWD, other.c_str(),
+                    bytes.take<u8>() % 2 == 0 ? RENAME_EXCHANGE : 0) != 0)
+        continue;
     }
   }
   NACRE_CHECK(testing::open_below(shared.path, shared.root).empty());

@@ -36,7 +36,9 @@ struct Shared {
     std::error_code ignored;
     std::filesystem::remove_all(path, ignored);
   }
-  void put(const std::string& name, const std::string& text) const { std::ofstream(root + "/" + name) << text; }
+  void put(const std::string& name, const std::string& text) const {
+    std::ofstream(root + "/" + name) << text;
+  }
   [[nodiscard]] std::string text_of(const std::string& name) const {
     std::ifstream file(root + "/" + name);
     return {std::istreambuf_iterator<char>(file), {}};
@@ -141,20 +143,27 @@ class Client {
     for (const std::string& name : names) at = look_up(at, name).value().nodeid;
     return at;
   }
-  void forget(u64 inode, u64 lookups = 1) { ask(FUSE_FORGET, inode, Bytes().add(fuse_forget_in{lookups}).str()); }
+  void forget(u64 inode, u64 lookups = 1) {
+    ask(FUSE_FORGET, inode, Bytes().add(fuse_forget_in{lookups}).str());
+  }
   Result<fuse_attr, int> attributes(u64 inode) {
-    if (const int failed = ask(FUSE_GETATTR, inode, Bytes().add(fuse_getattr_in{}).str()); failed != 0) return failed;
+    if (const int failed = ask(FUSE_GETATTR, inode, Bytes().add(fuse_getattr_in{}).str()); failed != 0)
+      return failed;
     return as<fuse_attr_out>().attr;
   }
   Result<u64, int> open_file(u64 inode, u32 flags = O_RDWR) {
-    if (const int failed = ask(FUSE_OPEN, inode, Bytes().add(fuse_open_in{flags, 0}).str()); failed != 0) return failed;
+    if (const int failed = ask(FUSE_OPEN, inode, Bytes().add(fuse_open_in{flags, 0}).str()); failed != 0)
+      return failed;
     return as<fuse_open_out>().fh;
   }
   Result<std::string, int> read(u64 inode, u64 handle, u64 offset = 0, u32 size = 4096) {
-    if (const int failed = ask(FUSE_READ, inode, Bytes().add(reading(handle, offset, size)).str(), size + 16); failed != 0) return failed;
+    if (const int failed = ask(FUSE_READ, inode, Bytes().add(reading(handle, offset, size)).str(), size + 16);
+        failed != 0)
+      return failed;
     return answer_;
   }
-  int write(u64 inode, u64 handle, const std::string& text, u64 offset = 0, u32 flags = 0, u32 write_flags = 0) {
+  int write(u64 inode, u64 handle, const std::string& text, u64 offset = 0, u32 flags = 0,
+            u32 write_flags = 0) {
     fuse_write_in in = {};
     in.fh = handle;
     in.offset = offset;
@@ -168,20 +177,26 @@ class Client {
     in.fh = handle;
     return ask(FUSE_RELEASE, inode, Bytes().add(in).str());
   }
-  Result<std::pair<u64, u64>, int> create(u64 folder, const std::string& name, u32 mode = 0644, u32 flags = O_RDWR | O_EXCL) {
+  Result<std::pair<u64, u64>, int> create(u64 folder, const std::string& name, u32 mode = 0644,
+                                          u32 flags = O_RDWR | O_EXCL) {
     fuse_create_in in = {};
     in.flags = flags;
     in.mode = mode;
-    if (const int failed = ask(FUSE_CREATE, folder, Bytes().add(in).text(name).str()); failed != 0) return failed;
+    if (const int failed = ask(FUSE_CREATE, folder, Bytes().add(in).text(name).str()); failed != 0)
+      return failed;
     return std::pair(as<fuse_entry_out>().nodeid, as<fuse_open_out>(sizeof(fuse_entry_out)).fh);
   }
   int make_folder(u64 folder, const std::string& name) {
     return ask(FUSE_MKDIR, folder, Bytes().add(fuse_mkdir_in{0755, 0}).text(name).str());
   }
-  int rename(u64 folder, const std::string& name, u64 new_folder, const std::string& new_name, u32 flags = 0) {
-    return ask(FUSE_RENAME2, folder, Bytes().add(fuse_rename2_in{new_folder, flags, 0}).text(name).text(new_name).str());
+  int rename(u64 folder, const std::string& name, u64 new_folder, const std::string& new_name,
+             u32 flags = 0) {
+    return ask(FUSE_RENAME2, folder,
+               Bytes().add(fuse_rename2_in{new_folder, flags, 0}).text(name).text(new_name).str());
   }
-  int remove(u64 folder, const std::string& name) { return ask(FUSE_UNLINK, folder, Bytes().text(name).str()); }
+  int remove(u64 folder, const std::string& name) {
+    return ask(FUSE_UNLINK, folder, Bytes().text(name).str());
+  }
 
  private:
   std::unique_ptr<Server> server_;

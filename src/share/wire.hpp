@@ -1,6 +1,6 @@
-// What the virtual machine's process and a share's server (process.hpp) say to each other: a message of a SEQPACKET
-// socket each. Memory is named by its offset in the guest's RAM, which both have mapped; the server checks every
-// piece, so that a monitor that a guest has taken over has no pointer to give it.
+// What the virtual machine's process and a share's server (process.hpp) say to each other: a message of a
+// SEQPACKET socket each. Memory is named by its offset in the guest's RAM, which both have mapped; the server
+// checks every piece, so that a monitor that a guest has taken over has no pointer to give it.
 #pragma once
 
 #include "base/types.hpp"
