@@ -5,6 +5,25 @@
 
 namespace nacre::device::pci {
 
+void ConfigSpace::set_header(u16 vendor, u16 device, u32 class_revision) {
+  set(Offset::vendor, 2, vendor);
+  set(Offset::device, 2, device);
+  set(Offset::command, 2, 0, Command::kWritable);
+  set(Offset::status, 2, StatusBit::capabilities_list);
+  set(Offset::revision, 4, class_revision);
+  set(Offset::cache_line_size, 1, 0, 0xff);
+  set(Offset::interrupt_line, 1, 0, 0xff);
+}
+
+u16 ConfigSpace::add_express(u16 flags) {
+  const u16 at = add_capability(CapabilityId::express, kExpressBytes);
+  set(static_cast<u16>(at + ExpressOffset::flags), 2, flags);
+  set(static_cast<u16>(at + ExpressOffset::device_capabilities), 4, kExpressRoleBasedErrors);
+  // Accepted, without effect.
+  set(static_cast<u16>(at + ExpressOffset::device_control), 2, 0, kDeviceControlWritable);
+  return at;
+}
+
 u16 ConfigSpace::add_capability(u8 id, u8 bytes) {
   const u16 at = next_capability_;
   NACRE_CHECK(at + bytes <= kBytes);

@@ -13,6 +13,11 @@ class ConfigSpace {
   static constexpr u16 kBytes = 256;
 
   // --- building it ---
+  // What headers of both types begin with: who it is (`class_revision`: the class above the revision's 8 bits), a command
+  // register, a list of capabilities; and an interrupt line, which is software's to use: there is no pin.
+  void set_header(u16 vendor, u16 device, u32 class_revision);
+  // The PCI Express capability, with what it says of the function; returns where it is.
+  u16 add_express(u16 flags);
   // Returns where the capability is; `bytes` counts its two header bytes.
   u16 add_capability(u8 id, u8 bytes);
   // What a guest reads at power-on, and which bits of it a guest may write.
@@ -20,6 +25,10 @@ class ConfigSpace {
 
   // --- using it; what lies outside reads as zeros and is not written ---
   [[nodiscard]] u32 read(u16 offset, unsigned size) const;
+  // The function decodes memory: its command register says so.
+  [[nodiscard]] bool decodes_memory() const {
+    return Command(static_cast<u16>(read(Offset::command, 2)))[Command::memory];
+  }
   // By the guest.
   void write(u16 offset, unsigned size, u32 value);
   // By the function itself: all bits.

@@ -16,28 +16,18 @@ constexpr u64 kNowhere = u64{1} << 63;  // beyond physical memory
 Endpoint::Endpoint(irq::MessageSink& sink, const Identity& identity, const Region& region, unsigned vectors)
     : region_(region), msix_(sink, vectors), doorbells_(kNowhere) {
   NACRE_CHECK(region.bytes >= kPageSize && (region.bytes & (region.bytes - 1)) == 0);
-  set_config(Offset::vendor, 2, identity.vendor);
-  set_config(Offset::device, 2, identity.device);
-  set_config(Offset::command, 2, 0, Command::kWritable);
-  set_config(Offset::status, 2, StatusBit::capabilities_list);
-  set_config(Offset::revision, 4, identity.class_code << 8 | identity.revision);
-  set_config(Offset::cache_line_size, 1, 0, 0xff);
+  config_.set_header(identity.vendor, identity.device, identity.class_code << 8 | identity.revision);
   set_config(Offset::bar, 4, kBar64, ~(region.bytes - 1));
   set_config(Offset::bar + 4, 4, 0, ~u32{0});
   set_config(Offset::subsystem_vendor, 2, identity.subsystem_vendor);
   set_config(Offset::subsystem, 2, identity.subsystem);
-  set_config(Offset::interrupt_line, 1, 0, 0xff);  // software's to use; there is no pin
 
   const u16 msix = add_capability(CapabilityId::msi_x, 12);
   msix_control_ = static_cast<u16>(msix + 2);
   set_config(msix_control_, 2, vectors - 1, MsiXControl::kWritable);
   set_config(static_cast<u16>(msix + 4), 4, region.table);
   set_config(static_cast<u16>(msix + 8), 4, region.pending);
-  express_ = add_capability(CapabilityId::express, kExpressBytes);
-  set_config(static_cast<u16>(express_ + ExpressOffset::flags), 2, kExpressIntegrated);
-  set_config(static_cast<u16>(express_ + ExpressOffset::device_capabilities), 4, kExpressRoleBasedErrors);
-  set_config(static_cast<u16>(express_ + ExpressOffset::device_control), 2, 0,
-             kDeviceControlWritable);  // accepted, without effect
+  express_ = config_.add_express(kExpressIntegrated);
 }
 
 void Endpoint::put_behind_port() {
@@ -63,15 +53,14 @@ u64 Endpoint::region_base() const {
 
 // What follows from the registers: where doorbells are found, and whether interrupts are open.
 void Endpoint::settings_changed() {
-  const bool decoding = Command(static_cast<u16>(config(Offset::command, 2)))[Command::memory];
-  const bool anywhere = decoding && region_.doorbell_bytes != 0;
+  const bool anywhere = config_.decodes_memory() && region_.doorbell_bytes != 0;
   doorbells_.store(anywhere ? region_base() + region_.doorbells : kNowhere, std::memory_order_relaxed);
   const MsiXControl control(static_cast<u16>(config(msix_control_, 2)));
   msix_.control(control[MsiXControl::enabled], control[MsiXControl::masked]);
 }
 
 bool Endpoint::decodes(GuestPhysical address, unsigned size, u64& offset) const {
-  if (!Command(static_cast<u16>(config(Offset::command, 2)))[Command::memory]) return false;
+  if (!config_.decodes_memory()) return false;
   offset = address.value() - region_base();
   return offset < region_.bytes && region_.bytes - offset >= size;
 }

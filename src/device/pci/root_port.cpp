@@ -28,27 +28,18 @@ constexpr u16 kAttentionOff = 3 << 6, kPowerOff = 1 << 10;
 RootPort::RootPort(irq::MessageSink& sink, SlotObserver& observer, u8 number, bool several)
     : sink_(sink), observer_(observer), number_(number), window_(kClosed) {
   NACRE_CHECK(number != 0);
-  config_.set(Offset::vendor, 2, kVendor);
-  config_.set(Offset::device, 2, kDevice);
-  config_.set(Offset::command, 2, 0, Command::kWritable);
-  config_.set(Offset::status, 2, StatusBit::capabilities_list);
-  config_.set(Offset::revision, 4, kClass << 8);
-  config_.set(Offset::cache_line_size, 1, 0, 0xff);
+  config_.set_header(kVendor, kDevice, kClass << 8);
   config_.set(Offset::header_type, 1, kTypeBridge | (several ? kSeveralFunctions : 0));
   config_.set(BridgeOffset::primary, 3, 0, 0xffffff);
   config_.set(BridgeOffset::memory_base, 2, 0, kWindowWritable);
   config_.set(BridgeOffset::memory_limit, 2, 0, kWindowWritable);
-  config_.set(Offset::interrupt_line, 1, 0, 0xff);
   config_.set(BridgeOffset::control, 2, 0, BridgeControl::kWritable);
 
   using E = ExpressOffset;
   using S = SlotCapability;
-  express_ = config_.add_capability(CapabilityId::express, kExpressBytes);
+  express_ = config_.add_express(kExpressRootPort);
   const auto express = [this](u16 part) { return static_cast<u16>(express_ + part); };
   slot_control_ = express(E::slot_control);
-  config_.set(express(E::flags), 2, kExpressRootPort);
-  config_.set(express(E::device_capabilities), 4, kExpressRoleBasedErrors);
-  config_.set(express(E::device_control), 2, 0, kDeviceControlWritable);
   config_.set(express(E::link_capabilities), 4,
               u32{number} << 24 | LinkCapability::active_reporting | kLinkX1);
   config_.set(express(E::link_control), 2, 0, LinkControl::kWritable);
@@ -190,7 +181,7 @@ void RootPort::config_write(u16 offset, unsigned size, u32 value) {
 
 // What follows from the registers: which memory is behind the port.
 void RootPort::settings_changed() {
-  const bool decoding = Command(static_cast<u16>(config_.read(Offset::command, 2)))[Command::memory];
+  const bool decoding = config_.decodes_memory();
   const u64 first = config_.read(BridgeOffset::memory_base, 2) >> 4;
   const u64 last = config_.read(BridgeOffset::memory_limit, 2) >> 4;
   window_.store(decoding ? first << 32 | last : kClosed, std::memory_order_relaxed);
