@@ -5,7 +5,6 @@
 namespace nacre::virtio::blk {
 namespace {
 
-constexpr unsigned kBudget = 128;    // requests of one queue before the others have their turn
 constexpr u32 kPageExponent = 3;     // blocks of 4 KiB below sectors of 512 bytes
 constexpr u32 kMostRange = 1 << 22;  // sectors discarded or zeroed at once: 2 GiB
 
@@ -19,8 +18,9 @@ u64 features_of(const BlkOptions& options) {
 }  // namespace
 
 Blk::Blk(const memory::AddressSpace& space, const Ports& ports, Disk& disk, const BlkOptions& options)
-    : Device({.name = "blk", .id = DeviceId::Block, .class_code = 0x010000, .features = features_of(options)},
-             {queue_, options.queues}, space, ports),
+    : RequestDevice(
+          {.name = "blk", .id = DeviceId::Block, .class_code = 0x010000, .features = features_of(options)},
+          {queue_, options.queues}, space, ports),
       disk_(disk),
       options_(options),
       sectors_(options.bytes >> kSectorShift) {
@@ -35,7 +35,6 @@ Blk::Blk(const memory::AddressSpace& space, const Ports& ports, Disk& disk, cons
   config_.max_discard_seg = config_.max_write_zeroes_seg = 1;
   config_.discard_sector_alignment = static_cast<u32>(options.discard_unit >> kSectorShift);
   config_.write_zeroes_may_unmap = 1;
-  for (unsigned i = 0; i < kSlots; ++i) slots_[i].request.slot = static_cast<u16>(i);
 }
 
 u64 Blk::config_read(u64 offset, unsigned size) {
@@ -48,66 +47,18 @@ void Blk::resized(u64 bytes) {
   config_changed();
 }
 
-Blk::Slot* Blk::free_slot() {
-  if (under_way_ == kSlots) return nullptr;
-  for (Slot& slot : slots_) {
-    if (!slot.busy) return &slot;
-  }
-  return nullptr;
-}
-
-void Blk::process(unsigned index) {
-  Queue& q = queue(index);
-  unsigned begun = 0;
-  do {
-    q.suppress_doorbell(memory());
-    while (!is_stopping() && !is_broken()) {
-      if (under_way_ == kSlots) disk_.dispatch();
-      if (under_way_ == kSlots) {
-        starved_ |= u64{1} << index;  // poll() comes back to it
-        return publish_finished();
-      }
-      if (begun++ == kBudget) {
-        ring_again(index);
-        break;
-      }
-      if (!pop(index, chain_)) break;
-      begin(index);
-    }
-    disk_.dispatch();
-    publish_finished();
-  } while (begun <= kBudget && !is_stopping() && !is_broken() && q.allow_doorbell(memory()));
-}
-
-void Blk::poll() {
-  disk_.dispatch();
-  publish_finished();
-  for (u64 starved = starved_; starved != 0 && under_way_ < kSlots; starved &= starved - 1) {
-    const unsigned index = static_cast<unsigned>(__builtin_ctzll(starved));
-    starved_ &= ~(u64{1} << index);
-    process(index);
-  }
-}
-
 bool Blk::stopped() {
-  if (under_way_ != 0) {
+  if (under_way() != 0) {
     disk_.abandon();
     disk_.dispatch();
   }
-  if (under_way_ != 0) return false;
-  finished_ = starved_ = 0;
-  return true;
-}
-
-void Blk::publish_finished() {
-  for (; finished_ != 0; finished_ &= finished_ - 1)
-    publish(static_cast<unsigned>(__builtin_ctzll(finished_)));
+  return RequestDevice::stopped();
 }
 
 // The status is the last byte that the device may write, wherever the driver has cut. 5.2.6, 2.7.4.
-bool Blk::find_status(Segment& status) const {
-  if (chain_.writable_bytes == 0) return false;
-  const Segment& last = chain_.segments[chain_.total - 1];
+bool Blk::find_status(const Chain& chain, Segment& status) {
+  if (chain.writable_bytes == 0) return false;
+  const Segment& last = chain.segments[chain.total - 1];
   status = {last.host + last.bytes - 1, last.guest + last.bytes - 1, 1};
   return true;
 }
@@ -117,44 +68,40 @@ bool Blk::within(u64 sector, u64 bytes) const {
   return sector <= sectors && bytes >> kSectorShift <= sectors - sector;
 }
 
-// The request in chain_.
-void Blk::begin(unsigned index) {
-  Slot* slot = free_slot();
-  NACRE_CHECK(slot != nullptr);
-  ChainReader reader(chain_);
+void Blk::begin(unsigned queue, const Chain& chain) {
+  ChainReader reader(chain);
   RequestHeader header;
-  if (!reader.read(header) || !find_status(slot->status)) {
+  Segment status_byte;
+  if (!reader.read(header) || !find_status(chain, status_byte))
     return fail("a request has no header, or no room for a status");
-  }
-  slot->busy = true;
-  ++under_way_;
-  slot->id = chain_.id;
-  slot->queue = static_cast<u16>(index);
-  slot->data_bytes = 0;
-  DiskRequest& request = slot->request;
-  request = DiskRequest{.slot = request.slot, .segments = slot->segments};
-  const RequestStatus status = prepare(reader, header, *slot);
-  if (status != RequestStatus::Ok) return finish(*slot, status);
+  DiskSlot& slot = take_slot(queue, chain);
+  slot.status = status_byte;
+  slot.data_bytes = 0;
+  DiskRequest& request = slot.request;
+  request = DiskRequest{.slot = request.slot, .segments = slot.segments};
+  const RequestStatus status = prepare(chain, reader, header, slot);
+  if (status != RequestStatus::Ok) return finish(slot, status);
   const bool needs_disk = static_cast<RequestType>(header.type) != RequestType::GetId;
   if (needs_disk && !disk_.submit(request)) return;
-  finish(*slot, request.failed ? RequestStatus::IoError : RequestStatus::Ok);
+  finish(slot, request.failed ? RequestStatus::IoError : RequestStatus::Ok);
 }
 
-RequestStatus Blk::prepare(ChainReader& reader, const RequestHeader& header, Slot& slot) {
+RequestStatus Blk::prepare(const Chain& chain, ChainReader& reader, const RequestHeader& header,
+                           DiskSlot& slot) {
   const RequestType type = static_cast<RequestType>(header.type);
   const bool changes =
       type == RequestType::Out || type == RequestType::Discard || type == RequestType::WriteZeroes;
   if (changes && options_.read_only) return RequestStatus::IoError;  // 5.2.6.2
   switch (type) {
     case RequestType::In:
-      return prepare_transfer(header, true, slot);
+      return prepare_transfer(chain, header, true, slot);
     case RequestType::Out:
-      return prepare_transfer(header, false, slot);
+      return prepare_transfer(chain, header, false, slot);
     case RequestType::Flush:
       slot.request.kind = DiskRequest::Kind::Flush;
       return RequestStatus::Ok;
     case RequestType::GetId:
-      return give_id(slot);
+      return give_id(chain, slot);
     case RequestType::Discard:
       return prepare_range(reader, false, slot);
     case RequestType::WriteZeroes:
@@ -163,17 +110,18 @@ RequestStatus Blk::prepare(ChainReader& reader, const RequestHeader& header, Slo
   return RequestStatus::Unsupported;
 }
 
-RequestStatus Blk::prepare_transfer(const RequestHeader& header, bool to_guest, Slot& slot) {
+RequestStatus Blk::prepare_transfer(const Chain& chain, const RequestHeader& header, bool to_guest,
+                                    DiskSlot& slot) {
   DiskRequest& request = slot.request;
   request.kind = to_guest ? DiskRequest::Kind::Read : DiskRequest::Kind::Write;
   const u64 skip = to_guest ? 0 : sizeof(RequestHeader);
-  request.bytes = to_guest ? chain_.writable_bytes - 1 : chain_.readable_bytes - skip;
+  request.bytes = to_guest ? chain.writable_bytes - 1 : chain.readable_bytes - skip;
   if (request.bytes % kSectorBytes != 0 || !within(header.sector, request.bytes))
     return RequestStatus::IoError;
   if (request.bytes > 0xffff'0000) return RequestStatus::IoError;  // what the used ring can tell
   request.offset = header.sector << kSectorShift;
-  const unsigned first = to_guest ? chain_.readable : 0;
-  Cursor cursor(chain_.segments + first, (to_guest ? chain_.total : chain_.readable) - first);
+  const unsigned first = to_guest ? chain.readable : 0;
+  Cursor cursor(chain.segments + first, (to_guest ? chain.total : chain.readable) - first);
   for (u64 skipped = 0; skipped < skip;) skipped += cursor.take(skip - skipped).bytes;
   u64 left = request.bytes;
   while (left != 0) {
@@ -186,7 +134,7 @@ RequestStatus Blk::prepare_transfer(const RequestHeader& header, bool to_guest, 
   return RequestStatus::Ok;
 }
 
-RequestStatus Blk::prepare_range(ChainReader& reader, bool zeroes, Slot& slot) {
+RequestStatus Blk::prepare_range(ChainReader& reader, bool zeroes, DiskSlot& slot) {
   RangeSegment range;
   if (reader.left() != sizeof range || !reader.read(range)) return RequestStatus::Unsupported;
   const u32 known = zeroes ? RangeSegment::unmap : 0;
@@ -201,33 +149,28 @@ RequestStatus Blk::prepare_range(ChainReader& reader, bool zeroes, Slot& slot) {
   return RequestStatus::Ok;
 }
 
-RequestStatus Blk::give_id(Slot& slot) {
-  if (chain_.writable_bytes < kIdBytes + 1) return RequestStatus::Unsupported;
-  ChainWriter writer(chain_, memory());
+RequestStatus Blk::give_id(const Chain& chain, DiskSlot& slot) {
+  if (chain.writable_bytes < kIdBytes + 1) return RequestStatus::Unsupported;
+  ChainWriter writer(chain, memory());
   slot.data_bytes = static_cast<u32>(writer.write(options_.serial, kIdBytes));
   return RequestStatus::Ok;
 }
 
 void Blk::completed(DiskRequest& request) {
-  Slot& slot = slots_[request.slot];
-  NACRE_CHECK(slot.busy && &slot.request == &request);
-  finish(slot, request.failed ? RequestStatus::IoError : RequestStatus::Ok);
+  finish(slot_of(request), request.failed ? RequestStatus::IoError : RequestStatus::Ok);
 }
 
-void Blk::finish(Slot& slot, RequestStatus status) {
-  slot.busy = false;
-  --under_way_;
+void Blk::finish(DiskSlot& slot, RequestStatus status) {
   if (slot.request.kind == DiskRequest::Kind::Read) {
     // Also after an error: some of it may have arrived.
     for (unsigned i = 0; i < slot.request.segment_count; ++i) {
       memory().written(slot.segments[i].guest, slot.segments[i].bytes);
     }
   }
-  if (is_stopping() || is_broken()) return;
+  if (!release(slot)) return;
   *slot.status.host = static_cast<u8>(status);
   memory().written(slot.status.guest, 1);
-  queue(slot.queue).push(slot.id, status == RequestStatus::Ok ? slot.data_bytes + 1 : 1);
-  finished_ |= u64{1} << slot.queue;
+  answer(slot, status == RequestStatus::Ok ? slot.data_bytes + 1 : 1);
 }
 
 }  // namespace nacre::virtio::blk

@@ -4,7 +4,7 @@
 #pragma once
 
 #include "virtio/blk/registers.hpp"
-#include "virtio/device.hpp"
+#include "virtio/request_device.hpp"
 
 namespace nacre::virtio::blk {
 
@@ -44,11 +44,19 @@ struct BlkOptions {
   char serial[kIdBytes] = {};
 };
 
-class Blk final : public Device {
+struct DiskSlot : RequestSlot {
+  static constexpr unsigned kSegments = 128;
+
+  DiskRequest request;
+  u32 data_bytes = 0;  // what the driver is given, without the status
+  Segment status;      // one byte
+  Segment segments[kSegments];
+};
+
+class Blk final : public RequestDevice<DiskSlot, 64> {
  public:
   static constexpr unsigned kQueues = 8;
-  static constexpr unsigned kSlots = 64;
-  static constexpr unsigned kSegments = 128;  // of one request's data
+  static constexpr unsigned kSegments = DiskSlot::kSegments;  // of one request's data
 
   Blk(const memory::AddressSpace& space, const Ports& ports, Disk& disk, const BlkOptions& options);
 
@@ -58,45 +66,27 @@ class Blk final : public Device {
   void resized(u64 bytes);
   // The disk's answer to a request that submit() did not complete. Within Disk::dispatch().
   void completed(DiskRequest& request);
-  // Requests under way; for whoever saves the device: none may be.
-  [[nodiscard]] unsigned under_way() const { return under_way_; }
 
  private:
-  struct Slot {
-    DiskRequest request;
-    ChainId id;
-    u16 queue = 0;
-    bool busy = false;
-    u32 data_bytes = 0;  // what the driver is given, without the status
-    Segment status;      // one byte
-    Segment segments[kSegments];
-  };
-
-  void process(unsigned index) override;
-  void poll() override;
+  void begin(unsigned queue, const Chain& chain) override;
+  void dispatch() override { disk_.dispatch(); }
+  void batch_ended() override { disk_.dispatch(); }
   bool stopped() override;
 
-  void begin(unsigned index);
-  RequestStatus prepare(ChainReader& reader, const RequestHeader& header, Slot& slot);
-  RequestStatus prepare_transfer(const RequestHeader& header, bool to_guest, Slot& slot);
-  RequestStatus prepare_range(ChainReader& reader, bool zeroes, Slot& slot);
-  RequestStatus give_id(Slot& slot);
+  RequestStatus prepare(const Chain& chain, ChainReader& reader, const RequestHeader& header, DiskSlot& slot);
+  RequestStatus prepare_transfer(const Chain& chain, const RequestHeader& header, bool to_guest,
+                                 DiskSlot& slot);
+  RequestStatus prepare_range(ChainReader& reader, bool zeroes, DiskSlot& slot);
+  RequestStatus give_id(const Chain& chain, DiskSlot& slot);
   bool within(u64 sector, u64 bytes) const;
-  bool find_status(Segment& status) const;
-  void finish(Slot& slot, RequestStatus status);
-  void publish_finished();
-  Slot* free_slot();
+  static bool find_status(const Chain& chain, Segment& status);
+  void finish(DiskSlot& slot, RequestStatus status);
 
   Disk& disk_;
   const BlkOptions options_;
   Config config_;             // under the board's lock
   std::atomic<u64> sectors_;  // what of it both sides know
-  unsigned under_way_ = 0;
-  u64 finished_ = 0;  // queues that have something to publish
-  u64 starved_ = 0;   // queues that were left because no slot was free
   Queue queue_[kQueues];
-  Chain chain_;
-  Slot slots_[kSlots];
 };
 
 }  // namespace nacre::virtio::blk
