@@ -2,6 +2,7 @@
 
 #include <cpuid.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <x86intrin.h>
 
 #include <cstring>
@@ -50,6 +51,16 @@ usize bytes_of(u64 components) {
     if (usize{offset} + size > end) end = usize{offset} + size;
   }
   return end;
+}
+
+// Of what the stub's processor time counts, so much is the host's stopping and starting it. ns
+constexpr u64 kStopCost = 4'000;
+
+// Processor time of this thread, ns.
+u64 own_time() {
+  timespec time = {};
+  if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0) return 0;
+  return static_cast<u64>(time.tv_sec) * 1'000'000'000 + static_cast<u64>(time.tv_nsec);
 }
 
 }  // namespace
@@ -137,7 +148,6 @@ cpu::AccessType Direct::kind_of_access(const State& state, u64 rip, u64 address)
 
 Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside) {
   const u64 cr3 = state.cr3;
-  const bool from_nothing = mappings_.all_forgotten();
   if (guest_is_in_the_way(state)) {
     policy_.refuse(cr3, __rdtsc());
     statistics_.declined++;
@@ -145,7 +155,12 @@ Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside)
   }
   if (!give(state)) return Outcome::Failed;
   statistics_.runs++;
-  u64 native = 0, faults = 0;
+  Stay stay;
+  const u64 began = own_time() + stub_->processor_time();
+  const auto so_far = [&] {
+    stay.spent = own_time() + stub_->processor_time() - began;
+    return stay;
+  };
   u32 orders = 0;
   bool foreign = false;
   for (;;) {
@@ -176,7 +191,9 @@ Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside)
     }
     running_.store(false);
     __atomic_store_n(&inside, 0u, __ATOMIC_RELEASE);
-    native += stub_->processor_time() - before;
+    const u64 in_stub = stub_->processor_time() - before;
+    stay.native += in_stub > kStopCost ? in_stub - kStopCost : 0;
+    stay.wakes++;
     user_regs_struct now = {};
     siginfo_t info = {};
     if (signal == 0 || !stub_->registers(now)) return Outcome::Failed;
@@ -185,7 +202,13 @@ Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside)
       const u64 linear = reinterpret_cast<u64>(info.si_addr);
       const auto type = kind_of_access(state, now.rip, linear);
       statistics_.faults++;
-      faults++;
+      if (!always_ && policy_.used_up(cr3, so_far())) {
+        // What it wants, the translator can do as well.
+        policy_.came_back(cr3, stay);
+        statistics_.native_ns += stay.native;
+        return take(state, now) ? Outcome::Returned : Outcome::Failed;
+      }
+      stay.wakes++;
       orders = mappings_.serve(state, linear, type, stub_->orders(), kMaxOrders - Mappings::kMaxForgotten);
       if (orders != 0) continue;
       foreign = type == cpu::AccessType::Execute;
@@ -193,8 +216,8 @@ Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside)
     if (!take(state, now)) return Outcome::Failed;
     const bool kicked = signal == StubProcess::kInterrupt;
     statistics_.kicks += kicked ? 1 : 0;
-    statistics_.native_ns += native;
-    policy_.came_back(cr3, __rdtsc(), native, faults, kicked, from_nothing);
+    statistics_.native_ns += stay.native;
+    policy_.came_back(cr3, so_far());
     if (foreign) return Outcome::Foreign;
     return kicked ? Outcome::Returned : explain(state, info);
   }

@@ -45,7 +45,6 @@ class Mappings {
   void forget_all_code() { all_ = all_code_ = true; }
   void forget_page(u64 linear);
   void forget_physical(u64 page);
-  [[nodiscard]] bool all_forgotten() const { return all_; }
 
   // Writes the orders for what was forgotten, at most kMaxForgotten of them; returns how many.
   [[nodiscard]] u32 catch_up(Order* orders);

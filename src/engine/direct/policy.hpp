@@ -1,14 +1,22 @@
-// Policy: which address spaces run directly. One whose user code a timer interrupts is tried: at once when it
-// has had the processor to itself for a while, else at the second time in a row. It keeps a credit that
-// native time fills and every way out of guest code costs. When that is used up, the translator has it for a
-// while, each time for longer. So a program that computes is found within a timer tick, one that asks its
-// kernel for things costs some tens of exits now and then, and one that gives way to others all the time is
-// left alone. Owned by the vCPU's thread.
+// Policy: which address spaces run directly. To begin costs: every page that a program touches is a fault first. So a
+// space is given a credit in proportion to what its user code has computed under the translator, and from then on its
+// account is kept in measured processor time: what native code saves against what the way in and out, the faults and
+// the waking cost. When the account is empty, the translator has it back, and each next try takes twice as much computing
+// to earn. So a program that computes is found within a few timer ticks, one that asks its kernel for
+// things or changes its mappings all the time is left alone, and no more than an eighth of its time is ever lost by trying.
+// Owned by the vCPU's thread.
 #pragma once
 
 #include "base/types.hpp"
 
 namespace nacre::direct {
+
+// What a stay in guest code, or several, took; ns of processor time.
+struct Stay {
+  u64 native = 0;  // in guest code
+  u64 spent = 0;   // in all, by both processes
+  u64 wakes = 0;   // times that one waited for the other, which an idle host takes its time for
+};
 
 class Policy {
  public:
@@ -17,41 +25,46 @@ class Policy {
   // The guest has changed its address space. General registers only.
   void switched(u64 now) { switched_ = now; }
 
-  // User code of this space was interrupted at `now` (host TSC).
+  // User code of this space was interrupted at `now` (host TSC), in the translator or natively.
   void interrupted(u64 cr3, u64 now) {
     cr3 = root(cr3);
     Space& space = at(cr3);
     if (space.cr3 != cr3) space = {.cr3 = cr3};
-    const bool alone = since(now, switched_) > millisecond_;
-    const bool again = space.last_seen != 0 && since(now, space.last_seen) < 40 * millisecond_;
-    space.last_seen = now;
-    if (!space.direct && (alone || again) && since(now, space.not_before) >= 0) {
-      space.direct = true;
-      space.credit = millisecond_;
-    }
+    const u64 since = later(space.seen, switched_);
+    space.seen = now;
+    if (space.direct) return;
+    space.computed += at_most(static_cast<i64>(now - since), kLongestTick * millisecond_);
+    if (static_cast<i64>(now - space.not_before) < 0) return;
+    const i64 credit = space.computed >> (kShare + space.backed_off);
+    if (credit < millisecond_ / 2) return;
+    space.direct = true;
+    space.credit = credit;
+    space.computed = 0;
   }
 
   [[nodiscard]] bool direct(u64 cr3) const { return at(cr3).direct && at(cr3).cr3 == root(cr3); }
 
-  // A stay in guest code has ended; `spent` ns of processor time in it (not of the clock: waking the stub
-  // takes long on an idle host, and is a cost), `faults` pages asked for on the way; `from_nothing`: all
-  // mappings had to be made anew, as after a switch of address spaces.
-  void came_back(u64 cr3, u64 now, u64 spent, u64 faults, bool kicked, bool from_nothing) {
+  // Whether a stay that is not over has used up the credit.
+  [[nodiscard]] bool used_up(u64 cr3, const Stay& stay) const {
+    const Space& space = at(cr3);
+    return space.cr3 == root(cr3) && space.credit + gain(stay) < 0;
+  }
+
+  // A stay is over.
+  void came_back(u64 cr3, const Stay& stay) {
     cr3 = root(cr3);
     Space& space = at(cr3);
     if (space.cr3 != cr3) return;
-    const i64 most = kMostCredit * millisecond_;
-    const i64 longest = kMostCredit * 1'000'000;
-    space.credit +=
-        (static_cast<i64>(spent) < longest ? static_cast<i64>(spent) : longest) * millisecond_ / 1'000'000;
-    space.credit -= static_cast<i64>(faults) * (millisecond_ / kFaultsPerMillisecond);
-    if (from_nothing) space.credit -= millisecond_ / 10;
-    if (!kicked) space.credit -= millisecond_ / kExitsPerMillisecond;
-    if (space.credit > most) {
-      space.credit = most;
-      if (kicked) space.backed_off = 0;
+    space.credit += gain(stay);
+    if (space.credit > kMostCredit * millisecond_) {
+      space.credit = kMostCredit * millisecond_;
+      space.backed_off = 0;
     }
-    if (space.credit < 0) stay_away(space, now);
+    if (space.credit < 0) {
+      space.direct = false;
+      space.computed = 0;
+      if (space.backed_off < kMostBackOff) space.backed_off++;
+    }
   }
 
   // What this space runs now cannot run directly; it may come to something else soon.
@@ -66,28 +79,31 @@ class Policy {
  private:
   struct Space {
     u64 cr3 = ~u64{0};
-    u64 last_seen = 0, not_before = 0;
-    i64 credit = 0;  // TSC ticks
+    u64 seen = 0, not_before = 0;
+    i64 computed = 0, credit = 0;  // TSC ticks
     u32 backed_off = 0;
     bool direct = false;
   };
-  static constexpr i64 kMostCredit = 2;            // ms
-  static constexpr i64 kExitsPerMillisecond = 50;  // at which nothing is won
-  static constexpr i64 kFaultsPerMillisecond = 80;
-  static constexpr u32 kMostBackOff = 6;
+  static constexpr unsigned kShare = 3;       // as a shift: of what it has computed
+  static constexpr i64 kLongestTick = 10;     // ms; longer, and it slept in between
+  static constexpr i64 kMostCredit = 4;       // ms
+  static constexpr i64 kWakeCost = 5'000;     // ns
+  static constexpr u32 kMostBackOff = 7;
   static constexpr usize kSpaces = 64;
 
   // The PCID in its low bits is another each time the guest has run out of them.
   static u64 root(u64 cr3) { return cr3 & ~u64{kPageSize - 1}; }
-  static i64 since(u64 now, u64 then) { return static_cast<i64>(now - then); }
+  static u64 later(u64 a, u64 b) { return static_cast<i64>(a - b) > 0 ? a : b; }
+  static i64 at_most(i64 value, i64 most) { return value < 0 ? 0 : value < most ? value : most; }
   Space& at(u64 cr3) { return spaces_[(cr3 >> 12) % kSpaces]; }
   [[nodiscard]] const Space& at(u64 cr3) const { return spaces_[(cr3 >> 12) % kSpaces]; }
-  void stay_away(Space& space, u64 now) {
-    space.direct = false;
-    space.last_seen = 0;
-    space.not_before = now + (static_cast<u64>(20 * millisecond_) << space.backed_off);
-    if (space.backed_off < kMostBackOff) space.backed_off++;
+  // TSC ticks won: the translator would have taken at least twice the native time (docs/adr/0010).
+  [[nodiscard]] i64 gain(const Stay& stay) const {
+    const i64 ns = 2 * static_cast<i64>(stay.native) - static_cast<i64>(stay.spent) -
+                   static_cast<i64>(stay.wakes) * kWakeCost;
+    return at_most(ns + kLongest, 2 * kLongest) / 1000 * millisecond_ / 1000 - kLongest / 1000 * millisecond_ / 1000;
   }
+  static constexpr i64 kLongest = 1'000'000'000;  // ns that a stay may count for
 
   i64 millisecond_;
   u64 switched_ = 0;

@@ -5,81 +5,112 @@
 namespace nacre::direct {
 namespace {
 
-constexpr u64 kSecond = 2'000'000'000, kMillisecond = kSecond / 1000;
+constexpr u64 kSecond = 2'000'000'000, kMillisecond = kSecond / 1000;  // TSC
 constexpr u64 kSpace = 0x1234000, kOther = 0x5678000;
+constexpr u64 kMicrosecond = 1000;  // of processor time
+// Next to nothing done natively, and dear.
+constexpr Stay kWasted = {.native = 500, .spent = 30 * kMicrosecond, .wakes = 1};
 
-TEST(Policy, what_computes_alone_is_tried_at_the_first_tick) {
+// Interrupts the space every 4 ms until it is to run directly; returns when that is.
+u64 compute(Policy& policy, u64 now, u64 space = kSpace) {
+  for (const u64 began = now; !policy.direct(space) && now - began < 10 * kSecond;) {
+    now += 4 * kMillisecond;
+    policy.interrupted(space, now);
+  }
+  return now;
+}
+
+TEST(Policy, what_computes_alone_is_tried_within_two_ticks) {
   Policy policy(kSecond);
   policy.switched(100 * kMillisecond);
   EXPECT_FALSE(policy.direct(kSpace));
-  policy.interrupted(kSpace, 104 * kMillisecond);
+  EXPECT_LE(compute(policy, 100 * kMillisecond), 108 * kMillisecond);
   EXPECT_TRUE(policy.direct(kSpace));
   EXPECT_FALSE(policy.direct(kOther));
 }
 
-TEST(Policy, what_has_just_come_is_tried_at_the_second_tick) {
+// Two programs take turns of which each tick sees the last 100 us: only these count.
+TEST(Policy, what_others_computed_does_not_count) {
   Policy policy(kSecond);
-  policy.switched(100 * kMillisecond);
-  policy.interrupted(kSpace, 100 * kMillisecond + 1000);
+  u64 now = 100 * kMillisecond;
+  for (int i = 0; i < 30; i++) {
+    now += 4 * kMillisecond;
+    policy.switched(now - kMillisecond / 10);
+    policy.interrupted(i % 2 != 0 ? kSpace : kOther, now);
+  }
   EXPECT_FALSE(policy.direct(kSpace));
-  policy.switched(104 * kMillisecond);
-  policy.interrupted(kSpace, 104 * kMillisecond + 1000);
-  EXPECT_TRUE(policy.direct(kSpace));
+  EXPECT_FALSE(policy.direct(kOther));
 }
 
 TEST(Policy, what_comes_back_all_the_time_is_left_to_the_translator_ever_longer) {
   Policy policy(kSecond);
   u64 now = 100 * kMillisecond, last_wait = 0;
-  for (int round = 0; round < 4; round++) {
+  policy.switched(now);
+  for (int round = 0; round < 6; round++) {
     const u64 asked = now;
-    while (!policy.direct(kSpace)) {
-      now += 4 * kMillisecond;
-      policy.interrupted(kSpace, now);
-      ASSERT_LT(now, asked + kSecond);
-    }
+    now = compute(policy, now);
     const u64 wait = now - asked;
-    EXPECT_TRUE(round == 0 || wait > last_wait) << round;
+    ASSERT_TRUE(policy.direct(kSpace));
+    EXPECT_TRUE(round == 0 || wait + 4 * kMillisecond >= 2 * last_wait) << round;
     last_wait = wait;
-    unsigned exits = 0;
-    for (; policy.direct(kSpace); exits++) policy.came_back(kSpace, now += 1000, 500, 0, false, false);
-    EXPECT_LT(exits, 60U);
+    u64 spent = 0;
+    for (; policy.direct(kSpace); spent += kWasted.spent) policy.came_back(kSpace, kWasted);
+    // ns against ticks of half a ns: an eighth, and the last stay.
+    EXPECT_LE(spent, wait / 2 / 8 + 2 * kWasted.spent) << round;
   }
+  EXPECT_GT(last_wait, 100 * kMillisecond);
 }
 
 TEST(Policy, what_computes_between_its_calls_stays) {
   Policy policy(kSecond);
-  policy.interrupted(kSpace, 100 * kMillisecond);
-  u64 now = 100 * kMillisecond;
+  compute(policy, 100 * kMillisecond);
   for (int i = 0; i < 1000; i++) {
-    now += kMillisecond / 4;
-    policy.came_back(kSpace, now, 250'000, 1, false, false);
+    policy.came_back(kSpace, {.native = 250 * kMicrosecond, .spent = 290 * kMicrosecond, .wakes = 2});
     ASSERT_TRUE(policy.direct(kSpace)) << i;
   }
 }
 
-// Each stay takes 100 us of the clock, for waking the stub, but next to nothing of the processor.
-TEST(Policy, what_gives_way_all_the_time_is_left_alone_however_long_a_stay_takes) {
+// All its pages are asked for again after each switch of address spaces. They cost 2 ms of the 6 that it has.
+TEST(Policy, what_has_to_begin_anew_stays_if_that_is_worth_it) {
   Policy policy(kSecond);
-  policy.interrupted(kSpace, 100 * kMillisecond);
-  policy.interrupted(kSpace, 104 * kMillisecond);
-  ASSERT_TRUE(policy.direct(kSpace));
-  u64 now = 104 * kMillisecond;
-  unsigned stays = 0;
-  for (; policy.direct(kSpace) && stays < 1000; stays++) {
-    policy.came_back(kSpace, now += kMillisecond / 10, 3'000, 2, false, true);
+  compute(policy, 100 * kMillisecond);
+  for (int i = 0; i < 100; i++) {
+    policy.came_back(kSpace, {.native = 4'000 * kMicrosecond, .spent = 6'000 * kMicrosecond, .wakes = 60});
+    ASSERT_TRUE(policy.direct(kSpace)) << i;
   }
-  EXPECT_LT(stays, 20U);
+  for (int i = 0; i < 10; i++)
+    policy.came_back(kSpace, {.native = 1'000 * kMicrosecond, .spent = 6'000 * kMicrosecond, .wakes = 60});
+  EXPECT_FALSE(policy.direct(kSpace));
+}
+
+TEST(Policy, a_stay_ends_when_the_credit_is_used_up) {
+  Policy policy(kSecond);
+  compute(policy, 100 * kMillisecond);
+  EXPECT_FALSE(policy.used_up(kSpace, {.native = 0, .spent = 300 * kMicrosecond, .wakes = 10}));
+  EXPECT_TRUE(policy.used_up(kSpace, {.native = 0, .spent = 3'000 * kMicrosecond, .wakes = 100}));
+  EXPECT_FALSE(policy.used_up(kSpace, {.native = 3'000 * kMicrosecond, .spent = 6'000 * kMicrosecond, .wakes = 10}));
+}
+
+// What a stay was worth long ago is no reason to bear ever more.
+TEST(Policy, credit_is_not_heaped_up) {
+  Policy policy(kSecond);
+  compute(policy, 100 * kMillisecond);
+  policy.came_back(kSpace, {.native = 60'000'000 * kMicrosecond, .spent = 60'000'000 * kMicrosecond, .wakes = 1});
+  EXPECT_TRUE(policy.direct(kSpace));
+  EXPECT_TRUE(policy.used_up(kSpace, {.native = 0, .spent = 5'000 * kMicrosecond, .wakes = 0}));
 }
 
 TEST(Policy, what_was_refused_comes_again_later) {
   Policy policy(kSecond);
-  policy.interrupted(kSpace, 100 * kMillisecond);
-  policy.refuse(kSpace, 100 * kMillisecond);
+  u64 now = compute(policy, 100 * kMillisecond);
+  policy.refuse(kSpace, now);
   EXPECT_FALSE(policy.direct(kSpace));
-  policy.interrupted(kSpace, 110 * kMillisecond);
-  EXPECT_FALSE(policy.direct(kSpace));
-  policy.interrupted(kSpace, 124 * kMillisecond);
-  EXPECT_TRUE(policy.direct(kSpace));
+  for (int i = 0; i < 4; i++) {
+    now += 4 * kMillisecond;
+    policy.interrupted(kSpace, now);
+    EXPECT_FALSE(policy.direct(kSpace)) << i;
+  }
+  EXPECT_LE(compute(policy, now), now + 8 * kMillisecond);
 }
 
 }  // namespace
