@@ -9,8 +9,8 @@ namespace {
 constexpr usize kLargestBlock = 48 * 1024;
 }
 
-BlockStore::BlockStore(CodeCache& code, CodeCache::Part part)
-    : code_(code), part_(part), used_(part.first), cells_used_(part.first_cell), buckets_(kBuckets, kNone) {
+BlockStore::BlockStore(CodeCache& code, CodeCache::Part part, Library* library)
+    : code_(code), part_(part), library_(library), used_(part.first), cells_used_(part.first_cell), buckets_(kBuckets, kNone) {
   // Never grow afterwards: growing would use vector registers, which may hold the guest's values.
   for (auto& list : live_cells_) list.reserve(part.end_cell - part.first_cell);
 }
@@ -45,14 +45,13 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   if (used_ + kLargestBlock > part_.end || cells_used_ + 64 > part_.end_cell) return nullptr;
   constexpr usize kEntryRoom = 32;
   used_ = (used_ + (input.mismatch != 0 ? kEntryRoom : 0) + 15) & ~usize{15};
-  Emitter emitter(code_.writable(used_), code_.executable(used_), kLargestBlock);
   TranslationInput numbered = input;
   numbered.first_exit = static_cast<ExitIndex>(exits_.size());
   numbered.first_cell = cells_used_;
   numbered.first_cell_address = reinterpret_cast<u64>(code_.cells() + cells_used_);
   numbered.grouping = (input.mode & Mode::key_only) == 0 && !ungrouped_.contains(input.linear);
-  NACRE_CHECK(translator.translate(numbered, emitter));
-  cells_used_ += translator.cells_used();
+  const Translation& made = translate(translator, numbered, physical);
+  cells_used_ += made.cells;
 
   const BlockIndex number = static_cast<BlockIndex>(blocks_.size());
   Block b;
@@ -60,15 +59,15 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   b.physical = physical;
   b.mode = input.mode;
   b.code = static_cast<u32>(used_);
-  b.hot_bytes = static_cast<u16>(translator.hot_bytes());
-  b.total_bytes = static_cast<u16>(emitter.size());
+  b.hot_bytes = static_cast<u16>(made.hot_bytes);
+  b.total_bytes = static_cast<u16>(made.bytes);
   b.first_instruction = static_cast<u32>(infos_.size());
-  b.instructions = static_cast<u16>(translator.instructions().size());
-  b.guest_bytes = static_cast<u16>(translator.guest_bytes());
+  b.instructions = static_cast<u16>(made.infos.size());
+  b.guest_bytes = static_cast<u16>(made.guest_bytes);
   b.valid = true;
   if (input.mismatch != 0) put_entry_before(b, input.mismatch);
-  infos_.insert(infos_.end(), translator.instructions().begin(), translator.instructions().end());
-  for (const PlannedExit& planned : translator.exits()) {
+  infos_.insert(infos_.end(), made.infos.begin(), made.infos.end());
+  for (const PlannedExit& planned : made.exits) {
     BlockExit e;
     e.target = planned.target;
     e.from = number;
@@ -89,6 +88,29 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
   translated_++;
   blocks_.push_back(b);
   return &blocks_.back();
+}
+
+// The block's code where the store ends.
+const Translation& BlockStore::translate(Translator& translator, const TranslationInput& input, u64 physical) {
+  const Place place = {code_.writable(used_), used_, code_.executable(used_)};
+  // What spans pages is known by more than one physical address; what must not be grouped, by its history.
+  const bool shared = library_ != nullptr && (input.mode & Mode::spanning) == 0 &&
+                      input.grouping == ((input.mode & Mode::key_only) == 0);
+  if (shared && library_->copy(input, physical, place, copy_)) return copy_;
+  fixups_.clear();
+  Emitter emitter(place.writable, place.executable, kLargestBlock, shared ? &fixups_ : nullptr);
+  TranslationInput stable = input;
+  if (shared) {
+    // Another processor may write there meanwhile. This block is dropped then, but what is kept must be of the bytes that it
+    // says: of no mixture.
+    const u64 offset = input.linear & (kPageSize - 1);
+    std::memcpy(page_.data(), input.bytes - offset, kPageSize);
+    stable.bytes = page_.data() + offset;
+  }
+  NACRE_CHECK(translator.translate(stable, emitter));
+  const Translation& made = translator.translation();
+  if (shared) library_->keep(stable, physical, place, made, fixups_, emitter.tied());
+  return made;
 }
 
 Block* BlockStore::find_spanning(u64 linear, u64 physical, u32 mode, const SpanningBytes& bytes) {

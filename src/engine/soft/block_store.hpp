@@ -11,6 +11,7 @@
 
 #include "engine/soft/block.hpp"
 #include "engine/soft/code_cache.hpp"
+#include "engine/soft/library.hpp"
 #include "engine/soft/spaces.hpp"
 #include "engine/soft/translator.hpp"
 
@@ -18,7 +19,8 @@ namespace nacre::soft {
 
 class BlockStore {
  public:
-  BlockStore(CodeCache& code, CodeCache::Part part);
+  // `library`: where translations come from and go to; null: nowhere.
+  BlockStore(CodeCache& code, CodeCache::Part part, Library* library = nullptr);
 
   [[nodiscard]] Block* find(u64 linear, u64 physical, u32 mode);
   [[nodiscard]] Block& block(BlockIndex i) { return blocks_[i]; }
@@ -34,7 +36,7 @@ class BlockStore {
   // The instruction at a code offset within the block. In most of its cold part, one that is never whole.
   [[nodiscard]] const InstructionInfo* instruction_at(const Block& block, usize offset) const;
 
-  // Translates and enters a block. Null when there is no room: clear() and try again.
+  // Translates or copies a block, and enters it. Null when there is no room: clear() and try again.
   Block* add(Translator& translator, const TranslationInput& input, u64 physical);
   // The same for Mode::spanning; `bytes` are what both pages have.
   using SpanningBytes = std::array<u8, x86::kMaxInstructionLength>;
@@ -87,8 +89,14 @@ class BlockStore {
   void drop(BlockIndex i);
   void patch_site(const BlockExit& exit, u32 target_code);
 
+  const Translation& translate(Translator& translator, const TranslationInput& input, u64 physical);
+
   CodeCache& code_;
   const CodeCache::Part part_;
+  Library* const library_;
+  Translation copy_;            // what add() works with, kept for their memory
+  std::vector<Fixup> fixups_;
+  std::array<u8, kPageSize> page_ = {};
   usize used_;
   u32 cells_used_;
   std::vector<BlockIndex> buckets_;

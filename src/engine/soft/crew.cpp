@@ -14,6 +14,13 @@ constexpr u32 bit(unsigned member) {
   return u32{1} << member;
 }
 
+// A guest of 512 MiB boots with a tenth of that; one of 1 GiB with systemd fills it.
+usize library_bytes(usize ram) {
+  constexpr usize kLeast = 8 * kMiB, kMost = 256 * kMiB;
+  const usize bytes = ram / 16;
+  return bytes < kLeast ? kLeast : bytes > kMost ? kMost : bytes;
+}
+
 // Every running thread of the process passes a full fence between the call and the return.
 void fence_all() {
   syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
@@ -43,7 +50,8 @@ Result<std::unique_ptr<Crew>> Crew::create(const memory::AddressSpace& memory, u
   if (syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0) != 0 && members > 1)
     return Error(
         "engine soft needs membarrier(2) for several processors, which this host refuses; use --cpus 1");
-  return std::unique_ptr<Crew>(new Crew(std::move(pages), first, members));
+  auto library = TRY(Library::create(library_bytes(static_cast<usize>(end - first) << kPageShift)));
+  return std::unique_ptr<Crew>(new Crew(std::move(pages), std::move(library), first, members));
 }
 
 void Crew::join(unsigned me, Context& context) {

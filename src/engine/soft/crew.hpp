@@ -18,6 +18,7 @@
 #include "engine/context.hpp"
 #include "engine/direct/direct.hpp"
 #include "engine/soft/context.hpp"
+#include "engine/soft/library.hpp"
 #include "host/mapping.hpp"
 #include "host/signals.hpp"
 
@@ -39,6 +40,9 @@ class Crew final : public engine::Group {
   };
 
   static Result<std::unique_ptr<Crew>> create(const memory::AddressSpace& memory, unsigned members);
+
+  // Of them all.
+  [[nodiscard]] Library& library() { return *library_; }
 
   void join(unsigned me, Context& context);
   void leave(unsigned me);
@@ -80,8 +84,8 @@ class Crew final : public engine::Group {
     std::atomic<u32> writers, executors;
   };
 
-  Crew(host::Mapping pages, const u8* first_flags, unsigned members)
-      : pages_(std::move(pages)), first_flags_(first_flags), count_(members) {}
+  Crew(host::Mapping pages, std::unique_ptr<Library> library, const u8* first_flags, unsigned members)
+      : pages_(std::move(pages)), library_(std::move(library)), first_flags_(first_flags), count_(members) {}
 
   [[nodiscard]] Page& page(const u8* flags) const {
     return reinterpret_cast<Page*>(pages_.data())[flags - first_flags_];
@@ -93,6 +97,7 @@ class Crew final : public engine::Group {
   static void wait(Member& member, u32 served);
 
   host::Mapping pages_;
+  std::unique_ptr<Library> library_;
   const u8* first_flags_;
   unsigned count_;
   std::array<Member, kMost> members_;

@@ -74,6 +74,15 @@ void Emitter::mov_imm(Gpr to, u64 value) {
   }
 }
 
+void Emitter::mov_linear(Gpr to, u64 value) {
+  mov_imm(to, value);
+  if (value <= 0xffff'ffff || fits_i32(value)) {
+    tie();
+  } else {
+    fix_last(8, Fixup::Kind::Linear);
+  }
+}
+
 void Emitter::and32_imm(Gpr to, u32 mask) {
   op_register(0x81, 4, to, false);
   word32(mask);
@@ -157,14 +166,17 @@ usize Emitter::jrcxz() {
 void Emitter::jmp_to(u64 target) {
   byte(0xe9);
   word32(static_cast<u32>(target - (here() + 4)));
+  fix_last(4, Fixup::Kind::Stub);
 }
 void Emitter::call_to(u64 target) {
   byte(0xe8);
   word32(static_cast<u32>(target - (here() + 4)));
+  fix_last(4, Fixup::Kind::Stub);
 }
 void Emitter::jcc_to(u8 condition, u64 target) {
   bytes({0x0f, static_cast<u8>(0x80 | condition)});
   word32(static_cast<u32>(target - (here() + 4)));
+  fix_last(4, Fixup::Kind::Stub);
 }
 
 void Emitter::branch_memory(u8 extension, const HostMemory& memory) {
@@ -176,9 +188,15 @@ void Emitter::branch_rip(u8 extension, u64 cell) {
   byte(0xff);
   byte(static_cast<u8>((extension << 3) | 5));
   word32(static_cast<u32>(cell - (here() + 4)));
+  fix_last(4, Fixup::Kind::Cell);
 }
 
 void Emitter::repeat(usize from, usize to) {
+  const usize moved = size() - from;
+  for (usize i = 0, count = fixups_ == nullptr ? 0 : fixups_->size(); i < count; i++) {
+    const Fixup fixup = (*fixups_)[i];
+    if (fixup.at >= from && fixup.at < to) fixups_->push_back({static_cast<u16>(fixup.at + moved), fixup.kind});
+  }
   for (usize i = from; i < to; i++) byte(start_[i]);
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <initializer_list>
+#include <vector>
 
 #include "base/check.hpp"
 #include "base/types.hpp"
@@ -35,11 +36,25 @@ struct HostMemory {
   }
 };
 
+// A field of code that is another one where the same code stands elsewhere, or is made for another linear address.
+struct Fixup {
+  enum class Kind : u8 {
+    Stub,        // rel32 to a routine of the code cache
+    Cell,        // rel32 to one of the block's link cells
+    ExitNumber,  // imm32
+    Linear,      // imm64: a guest address that moves with the block's
+  };
+  u16 at = 0;  // offset in the block
+  Kind kind = Kind::Stub;
+  constexpr bool operator==(const Fixup&) const = default;
+};
+
 class Emitter {
  public:
-  // Writes to `to`, for code that will run at `runs_at`. Overflow is sticky: check overflowed() at the end.
-  Emitter(u8* to, u64 runs_at, usize capacity)
-      : start_(to), at_(to), end_(to + capacity), runs_at_(runs_at) {}
+  // Writes to `to`, for code that will run at `runs_at`. Overflow is sticky: check overflowed() at the end. `fixups`:
+  // where they are added; null: nobody wants them.
+  Emitter(u8* to, u64 runs_at, usize capacity, std::vector<Fixup>* fixups = nullptr)
+      : start_(to), at_(to), end_(to + capacity), runs_at_(runs_at), fixups_(fixups) {}
 
   [[nodiscard]] usize size() const { return static_cast<usize>(at_ - start_); }
   [[nodiscard]] u64 here() const { return runs_at_ + size(); }
@@ -79,6 +94,7 @@ class Emitter {
   void store_imm32(const HostMemory& to, i32 value);
   void store_dword_imm(const HostMemory& to, u32 value);
   void mov_imm(Gpr to, u64 value);  // shortest form
+  void mov_linear(Gpr to, u64 value);  // the same of a guest address that moves with the block
   void lea(Gpr to, const HostMemory& from) { op_memory(0x8d, to, from); }
   void lea32(Gpr to, const HostMemory& from) { op_memory(0x8d, to, from, false); }
   void add(Gpr to, const HostMemory& from) { op_memory(0x03, to, from); }
@@ -111,6 +127,14 @@ class Emitter {
 
   void repeat(usize from, usize to);  // what stands at these offsets, again
 
+  // What was emitted depends on the linear address in a way that no fixup describes.
+  void tie() { tied_ = true; }
+  [[nodiscard]] bool tied() const { return tied_; }
+  // The last bytes are such a field.
+  void fix_last(usize bytes, Fixup::Kind kind) {
+    if (fixups_ != nullptr) fixups_->push_back({static_cast<u16>(size() - bytes), kind});
+  }
+
   void patch32(usize displacement_at, usize target_offset);
   void patch8(usize displacement_at, usize target_offset);
 
@@ -126,6 +150,8 @@ class Emitter {
   u8* end_;
   u64 runs_at_;
   bool overflowed_ = false;
+  bool tied_ = false;
+  std::vector<Fixup>* fixups_;
 };
 
 constexpr bool fits_i32(i64 value) {

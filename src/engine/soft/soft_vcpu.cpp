@@ -48,8 +48,11 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   context_->interrupt_hint = engine.interrupt_hint;
   Emitter emitter(code_.writable(0), code_.executable(0), 8 * kPageSize);
   entries_ = emit_stubs(emitter, stubs_, &fill_read, &fill_write, &fill_group, &interpret);
-  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes));
-  user_blocks_.emplace(code_, CodeCache::part(true, entries_.bytes));
+  // Blocks that count or are wrong on purpose are for nobody else.
+  Library* library = options.counted || !options.mistranslate.empty() ? nullptr : &crew_.library();
+  if (library != nullptr && !library->admits(stubs_, code_.executable(0))) library = nullptr;
+  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes), library);
+  user_blocks_.emplace(code_, CodeCache::part(true, entries_.bytes), library);
   tlb_.set_jump_miss(stubs_.indirect);
   u32 low = 0, high = 0;
   __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));

@@ -106,31 +106,33 @@ u32 interpret_note(const Instruction& insn) {
 
 bool Translator::translate(const TranslationInput& input, Emitter& emitter) {
   input_ = input;
-  cells_used_ = 0;
+  made_.cells = 0;
   e_ = &emitter;
   mode_ = input.mode;
   linear_ = input.linear;
   ended_ = false;
   next_is_shadowed_ = false;
   items_.clear();
-  infos_.clear();
-  exits_.clear();
+  made_.infos.clear();
+  made_.exits.clear();
+  made_.looked_at.clear();
   colds_.clear();
 
   decode_block(input);
   find_live_flags();
   find_groups();
   addend_in_r15_ = kNone;
-  infos_.reserve(2 * items_.size() + 2);
+  made_.infos.reserve(2 * items_.size() + 2);
   // A twin and a tail go on where a block that has counted could not.
   const bool counts = options_.counted && (mode_ & Mode::key_only) == 0;
   if (counts) count_entry();
   for (u32 i = 0; i < items_.size() && !ended_; i++) translate_item(i);
-  if (!ended_) direct_exit(linear_ + guest_bytes_);
-  hot_bytes_ = e_->size();
+  if (!ended_) direct_exit(linear_ + made_.guest_bytes);
+  made_.hot_bytes = e_->size();
   emit_cold();
   if (counts) emit_out_of_fuel();
   emit_exit_stubs();
+  made_.bytes = e_->size();
   return !e_->overflowed() && e_->size() < 0xffff;
 }
 
@@ -152,7 +154,10 @@ void Translator::decode_block(const TranslationInput& input) {
     const x86::DecodeStatus status =
         x86::decode(input.bytes + at, input.available - at, x86::CodeSize::Bits64, item.insn);
     // An instruction that runs over the page's end begins its own block.
-    if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) break;
+    if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) {
+      looked_at(input.linear + at, input.linear + input.available);
+      break;
+    }
     item.rip = input.linear + at;
     if (options_.counted && at != 0 && status == x86::DecodeStatus::Ok && takes_all_flags(item.insn)) break;
     if (status == x86::DecodeStatus::NeedMoreBytes || status == x86::DecodeStatus::TooLong) {
@@ -170,19 +175,21 @@ void Translator::decode_block(const TranslationInput& input) {
     if (kind == Class::JumpIf && ++continuations > kMaxContinuations) break;
     if (at >= input.available || (input.mode & Mode::spanning) != 0) break;
   }
-  guest_bytes_ = at;
+  made_.guest_bytes = at;
 }
 
 // Which arithmetic flags code at `target` may read before it overwrites them. Looks a few instructions ahead,
 // within the block's own page only: when that page changes, the block goes with it.
-u32 Translator::flags_live_at(u64 target) const {
+u32 Translator::flags_live_at(u64 target) {
   constexpr unsigned kLookAhead = 4;
   constexpr u64 kPageMask = ~u64{kPageSize - 1};
   u32 unknown = Rflags::arithmetic;
   if ((mode_ & Mode::spanning) != 0) return unknown;
+  const u64 first = target;
   for (unsigned n = 0; n < kLookAhead && ((target ^ linear_) & kPageMask) == 0; n++) {
     const u64 offset = target & ~kPageMask;
     Instruction insn;
+    looked_at(first, target + x86::kMaxInstructionLength);
     const u8* page = input_.bytes - (linear_ & ~kPageMask);
     if (x86::decode(page + offset, kPageSize - offset, x86::CodeSize::Bits64, insn) != x86::DecodeStatus::Ok) break;
     const bool plain = insn.info->kind == Class::Plain || insn.info->kind == Class::Sse;
@@ -198,9 +205,18 @@ u32 Translator::flags_live_at(u64 target) const {
   return unknown;
 }
 
+// A range of the block's page; one that goes on where the last began takes its place.
+void Translator::looked_at(u64 from, u64 to) {
+  const u64 page = linear_ & ~u64{kPageSize - 1};
+  if (to > page + kPageSize) to = page + kPageSize;
+  const LookedAt range = {static_cast<u16>(from - page), static_cast<u16>(to - from)};
+  if (!made_.looked_at.empty() && made_.looked_at.back().offset == range.offset) made_.looked_at.pop_back();
+  made_.looked_at.push_back(range);
+}
+
 void Translator::find_live_flags() {
   // Whoever comes next may read them all, unless it is known and does not.
-  u32 live = items_.empty() ? Rflags::arithmetic : flags_live_at(linear_ + guest_bytes_);
+  u32 live = items_.empty() ? Rflags::arithmetic : flags_live_at(linear_ + made_.guest_bytes);
   for (usize i = items_.size(); i-- > 0;) {
     Item& item = items_[i];
     const Instruction& insn = item.insn;
@@ -269,8 +285,8 @@ bool Translator::unit_available(const Instruction& insn) const {
 
 void Translator::translate_item(u32 index) {
   const Item& item = items_[index];
-  infos_.push_back({});
-  current_ = &infos_.back();
+  made_.infos.push_back({});
+  current_ = &made_.infos.back();
   current_->guest_offset = static_cast<u16>(item.rip - linear_);
   current_->start = offset16();
   current_->shadowed = next_is_shadowed_;
@@ -347,8 +363,9 @@ void Translator::set_rip(u64 rip) {
   const HostMemory slot = HostMemory::context(offsetof(Context, state) + offsetof(cpu::State, rip));
   if (fits_i32(rip)) {
     e_->store_imm32(slot, static_cast<i32>(rip));
+    e_->tie();
   } else {
-    e_->mov_imm(x86::R15, rip);
+    e_->mov_linear(x86::R15, rip);
     e_->store(slot, x86::R15);
   }
 }

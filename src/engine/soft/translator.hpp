@@ -55,6 +55,7 @@ struct TranslatorOptions {
   std::string_view mistranslate;  // a mnemonic
 };
 
+// A block before it has a place in a store.
 struct PlannedExit {
   u64 target = 0;
   u32 site = 0;  // offset in the block of the rel32 (or RIP-relative disp32)
@@ -62,6 +63,17 @@ struct PlannedExit {
   bool is_cell = false;
   u32 cell = 0;
   Lead lead = Lead::Block;
+};
+// Bytes of the guest's page that were looked at beyond the block's own.
+struct LookedAt {
+  u16 offset = 0, bytes = 0;
+};
+struct Translation {
+  std::vector<InstructionInfo> infos;
+  std::vector<PlannedExit> exits;
+  std::vector<LookedAt> looked_at;
+  u32 cells = 0;
+  usize bytes = 0, hot_bytes = 0, guest_bytes = 0;
 };
 
 // The host register a guest GPR lives in, or x86::kNoRegister when it lives in memory (R13 to R15).
@@ -88,15 +100,9 @@ class Translator {
  public:
   Translator(const Stubs& stubs, TranslatorOptions options) : stubs_(stubs), options_(options) {}
 
-  // Translates one block into `emitter`. After it: instructions(), exits(), cells_used(), hot_bytes(),
-  // guest_bytes(). False when the buffer was too small.
+  // Translates one block into `emitter`. False when the buffer was too small.
   bool translate(const TranslationInput& input, Emitter& emitter);
-
-  [[nodiscard]] const std::vector<InstructionInfo>& instructions() const { return infos_; }
-  [[nodiscard]] const std::vector<PlannedExit>& exits() const { return exits_; }
-  [[nodiscard]] u32 cells_used() const { return cells_used_; }
-  [[nodiscard]] usize hot_bytes() const { return hot_bytes_; }
-  [[nodiscard]] usize guest_bytes() const { return guest_bytes_; }
+  [[nodiscard]] const Translation& translation() const { return made_; }
 
   // The arithmetic flags that code at this place may read before it overwrites them; translates nothing.
   u32 flags_read(const TranslationInput& input);
@@ -131,7 +137,7 @@ class Translator {
 
   void decode_block(const TranslationInput& input);
   void find_live_flags();
-  [[nodiscard]] u32 flags_live_at(u64 target) const;
+  [[nodiscard]] u32 flags_live_at(u64 target);
   void translate_item(u32 index);
   void count_entry();
   void emit_out_of_fuel();
@@ -184,6 +190,7 @@ class Translator {
   std::optional<HostMemory> checked_operand(const Item& item, bool write, unsigned bytes);
   HostMemory fixed_operand(const Item& item, u64 linear, bool write, unsigned bytes);
   void set_rip(u64 rip);
+  void looked_at(u64 from, u64 to);
   void load_guest(Gpr to, u8 guest);
   void store_guest(u8 guest, Gpr from);
   void commit() { current_->commit = offset16(); }
@@ -216,17 +223,14 @@ class Translator {
   const Stubs& stubs_;
   const TranslatorOptions options_;
   TranslationInput input_;
-  u32 cells_used_ = 0;
+  Translation made_;
   Emitter* e_ = nullptr;
   u32 mode_ = 0;
   u64 linear_ = 0;
   bool ended_ = false;
   bool next_is_shadowed_ = false;  // the instruction before was STI
   InstructionInfo* current_ = nullptr;
-  usize hot_bytes_ = 0, guest_bytes_ = 0;
   std::vector<Item> items_;
-  std::vector<InstructionInfo> infos_;
-  std::vector<PlannedExit> exits_;
   std::vector<Cold> colds_;
   std::vector<usize> ways_out_;  // of a counted block's entry: offsets of rel32s
   std::vector<Group> groups_;

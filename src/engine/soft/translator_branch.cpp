@@ -37,8 +37,8 @@ void Translator::verify_target(Emitter& emitter, u64 rip, u64 mismatch) {
 }
 
 u64 Translator::next_cell(PlannedExit& exit) {
-  exit.cell = input_.first_cell + cells_used_;
-  return input_.first_cell_address + sizeof(u64) * cells_used_++;
+  exit.cell = input_.first_cell + made_.cells;
+  return input_.first_cell_address + sizeof(u64) * made_.cells++;
 }
 
 void Translator::direct_exit(u64 target) {
@@ -48,7 +48,7 @@ void Translator::direct_exit(u64 target) {
   } else {
     exit.site = static_cast<u32>(e_->jmp());
   }
-  exits_.push_back(exit);
+  made_.exits.push_back(exit);
   ended_ = true;
 }
 
@@ -61,7 +61,7 @@ void Translator::direct_exit_if(u8 condition, u64 target) {
   } else {
     exit.site = static_cast<u32>(e_->jcc(condition));
   }
-  exits_.push_back(exit);
+  made_.exits.push_back(exit);
 }
 
 // To the block that starts here and shares no checks.
@@ -70,7 +70,7 @@ void Translator::twin_exit(u64 rip) {
   exit.target = rip;
   exit.lead = Lead::Twin;
   exit.site = static_cast<u32>(e_->jmp());
-  exits_.push_back(exit);
+  made_.exits.push_back(exit);
 }
 
 // To the instruction here as both its pages have it. Through a cell, since the second page may become another one.
@@ -80,17 +80,18 @@ void Translator::tail_exit() {
   exit.lead = Lead::Tail;
   exit.is_cell = true;
   e_->jmp_rip(next_cell(exit));
-  exits_.push_back(exit);
+  made_.exits.push_back(exit);
   ended_ = true;
 }
 
 void Translator::emit_exit_stubs() {
-  for (usize i = 0; i < exits_.size(); i++) {
-    PlannedExit& exit = exits_[i];
+  for (usize i = 0; i < made_.exits.size(); i++) {
+    PlannedExit& exit = made_.exits[i];
     exit.stub = static_cast<u32>(e_->size());
     if (!exit.is_cell) e_->patch32(exit.site, exit.stub);
     e_->store_imm32(HostMemory::context(offsetof(Context, exit_info)),
                     static_cast<i32>(input_.first_exit + i));
+    e_->fix_last(4, Fixup::Kind::ExitNumber);
     e_->jmp_to(stubs_.link);
   }
 }
@@ -128,9 +129,10 @@ void Translator::push_return_address(const Item& item, u64 next) {
   if (fits_i32(next)) {
     commit();
     e_->store_imm32(slot, static_cast<i32>(next));
+    e_->tie();
   } else {
     e_->lea(R14, slot);
-    e_->mov_imm(R15, next);
+    e_->mov_linear(R15, next);
     commit();
     e_->store(HostMemory::at(R14), R15);
   }

@@ -74,8 +74,8 @@ bool Translator::address(const Instruction& insn, u64 next_rip) {
   addend_in_r15_ = kNone;
   if (insn.base == x86::kRipBase) {
     u64 target = next_rip + static_cast<u64>(insn.displacement);
-    if (!wide) target = static_cast<u32>(target);
-    e_->mov_imm(R14, target);
+    if (!wide) target = static_cast<u32>(target), e_->tie();
+    e_->mov_linear(R14, target);
   } else {
     if (!fits_i32(insn.displacement)) return false;
     HostMemory memory{kNoRegister, kNoRegister, insn.scale, static_cast<i32>(insn.displacement)};
@@ -175,6 +175,7 @@ HostMemory Translator::fixed_operand(const Item& item, u64 linear, bool write, u
   cold.window = bytes;
   cold.fixed = true;
   cold.linear = linear;
+  e_->tie();
   addend_in_r15_ = kNone;
   if (item.live_flags == 0) {
     e_->op_memory(0x81, 7, tag);  // cmp qword, imm32
@@ -238,13 +239,13 @@ void Translator::bounce(const Cold& cold, const Item& item) {
   InstructionInfo info;
   info.guest_offset = static_cast<u16>(item.rip - linear_);
   info.start = offset16();
-  info.shadowed = infos_[cold.item].shadowed;
+  info.shadowed = made_.infos[cold.item].shadowed;
   // The commit may stand behind the write (PUSH): writing again would write the same, but not once it is put back.
   const usize limit = cold.commit >= cold.checked && cold.commit < cold.done ? cold.commit - cold.checked : 0;
   info.commit = static_cast<u16>(info.start + limit);
-  infos_.push_back(info);
+  made_.infos.push_back(info);
   e_->repeat(cold.checked, cold.done);
-  infos_.push_back(nowhere(e_->size()));
+  made_.infos.push_back(nowhere(e_->size()));
   e_->call_to(stubs_.write_back);
   e_->patch32(e_->jmp(), cold.done);
 }
@@ -260,8 +261,8 @@ void Translator::cold_group(const Cold& cold, const Item& item) {
 }
 
 void Translator::emit_cold() {
-  const usize hot_infos = infos_.size();
-  infos_.push_back(nowhere(e_->size()));
+  const usize hot_infos = made_.infos.size();
+  made_.infos.push_back(nowhere(e_->size()));
   for (const Cold& cold : colds_) {
     const Item& item = items_[cold.item];
     e_->patch32(cold.from, e_->size());
@@ -271,7 +272,7 @@ void Translator::emit_cold() {
     // Back to the linear address.
     if (cold.fixed) {
       if (cold.fragile) e_->load(RCX, HostMemory::context(offsetof(Context, spill_rcx)));
-      e_->mov_imm(R14, cold.linear);
+      e_->mov_imm(R14, cold.linear);  // tied by the check
     } else if (cold.fragile) {
       e_->load(RCX, tag);
       e_->lea(R14, HostMemory::sum(R14, RCX));
@@ -288,7 +289,7 @@ void Translator::emit_cold() {
     const bool may_bounce = cold.fixed   ? false
                             : cold.write ? cold.done != 0 && may_be_torn(item.insn) : cold.checked != 0;
     e_->mov_imm(R15, interpret_note(item.insn) | (may_bounce ? InterpretNote::bounce : 0) |
-                         (infos_[cold.item].shadowed ? InterpretNote::shadowed : 0) |
+                         (made_.infos[cold.item].shadowed ? InterpretNote::shadowed : 0) |
                          (cold.window << InterpretNote::window_shift));
     const usize v = static_cast<usize>(view());
     if (may_bounce) {
@@ -301,14 +302,14 @@ void Translator::emit_cold() {
     if (may_bounce) bounce(cold, item);
     e_->patch32(past, e_->size());
     // The interpreter did the whole instruction: on to the next.
-    usize next = hot_bytes_;
+    usize next = made_.hot_bytes;
     for (usize i = 0; i < hot_infos; i++) {
-      if (infos_[i].guest_offset > item.rip - linear_) {
-        next = infos_[i].start;
+      if (made_.infos[i].guest_offset > item.rip - linear_) {
+        next = made_.infos[i].start;
         break;
       }
     }
-    if (next == hot_bytes_) {
+    if (next == made_.hot_bytes) {
       set_rip(item.rip + item.insn.length);
       e_->jmp_to(stubs_.lookup);
     } else {
