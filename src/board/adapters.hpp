@@ -9,6 +9,7 @@
 #include "memory/address_space.hpp"
 #include "memory/port_space.hpp"
 #include "time/pvclock/pvclock.hpp"
+#include "time/steal_time/steal_time.hpp"
 
 namespace nacre::board {
 
@@ -77,6 +78,22 @@ class RamWord final : public irq::GuestWord {
   }
   bool store(GuestPhysical address, u32 value) override {
     return memory_.write(address, &value, sizeof value);
+  }
+
+ private:
+  memory::AddressSpace& memory_;
+};
+
+// As RamWord: data of its own.
+class RamByte final : public time::GuestByte {
+ public:
+  explicit RamByte(memory::AddressSpace& memory) : memory_(memory) {}
+  bool exchange(GuestPhysical address, u8 desired, u8& before) override {
+    u8* host = memory_.host(address, true);
+    if (host == nullptr) return false;
+    before = __atomic_exchange_n(host, desired, __ATOMIC_SEQ_CST);
+    static_cast<void>(memory_.mark_written(address, 1));
+    return true;
   }
 
  private:

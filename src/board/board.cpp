@@ -10,6 +10,7 @@ Board::Board(const Options& options, Environment& environment)
       environment_(environment),
       ram_writer_(memory_),
       ram_word_(memory_),
+      ram_byte_(memory_),
       pic_output_(bus_),
       chipset_(options, environment, pic_output_, bus_) {}
 
@@ -63,6 +64,7 @@ void Board::add_processors() {
                                         .memory = memory_,
                                         .ram = ram_writer_,
                                         .word = ram_word_,
+                                        .byte = ram_byte_,
                                         .clock = chipset_.clock(),
                                         .wall_clock = chipset_.wall_clock(),
                                         .bus = bus_,

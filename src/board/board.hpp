@@ -44,6 +44,8 @@ class Board final : private ProcessorHost {
   // What processor `i` sees. Before its first instruction, attach() it to its state: the board reads the
   // time stamp offset there and nothing else.
   [[nodiscard]] cpu::Platform& processor(unsigned i) { return port(i); }
+  // Without the lock, on the thread of processor i, outside guest code.
+  [[nodiscard]] time::StealTime& steal_time(unsigned i) { return port(i).steal_time(); }
   void attach(unsigned i, const cpu::State& state) { port(i).attach(state); }
   // To be called when the processor's time stamp offset has changed.
   void tsc_changed(unsigned i);
@@ -100,6 +102,7 @@ class Board final : private ProcessorHost {
   memory::PortSpace ports_;
   RamWriter ram_writer_;
   RamWord ram_word_;
+  RamByte ram_byte_;
   irq::ApicBus bus_;
   PicOutput pic_output_;
   Chipset chipset_;

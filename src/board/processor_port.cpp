@@ -13,12 +13,14 @@ ProcessorPort::ProcessorPort(const Wiring& wiring, unsigned number, u64 tsc_hz)
                    .pv_eoi = &wiring.word},
                   {.id = number, .bootstrap = number == 0, .tsc_khz = tsc_hz / 1000}),
       pvclock_({.clock = wiring.clock, .wall = wiring.wall_clock, .tsc = *this, .memory = wiring.ram},
-               tsc_hz / 1000, time::PvClock::Stability::Stable) {}
+               tsc_hz / 1000, time::PvClock::Stability::Stable),
+      steal_time_({.memory = wiring.ram, .byte = wiring.byte}) {}
 
 void ProcessorPort::reset() {
   local_apic_.reset();
   if (number_ == 0) local_apic_.configure_virtual_wire();
   pvclock_.reset();
+  steal_time_.reset();
 }
 
 // The processor writes its offset on its own thread; timers look at it from others.
@@ -51,6 +53,10 @@ void ProcessorPort::mmio_write(GuestPhysical address, unsigned size, u64 value) 
 
 bool ProcessorPort::msr_read(u32 msr, u64& value) {
   if (irq::LocalApic::owns_msr(msr)) return local_apic_.msr_read(msr, value);
+  if (time::StealTime::owns_msr(msr)) {
+    value = steal_time_.msr_read();
+    return true;
+  }
   return time::PvClock::owns_msr(msr) && pvclock_.msr_read(msr, value);
 }
 
@@ -60,6 +66,7 @@ bool ProcessorPort::msr_write(u32 msr, u64 value) {
     wiring_.host.timers_touched(number_, local_apic_.next_deadline());
     return written;
   }
+  if (time::StealTime::owns_msr(msr)) return steal_time_.msr_write(value);
   return time::PvClock::owns_msr(msr) && pvclock_.msr_write(msr, value);
 }
 

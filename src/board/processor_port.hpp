@@ -7,6 +7,7 @@
 #include "cpu/state.hpp"
 #include "irq/apic_bus.hpp"
 #include "irq/local_apic/local_apic.hpp"
+#include "time/steal_time/steal_time.hpp"
 
 namespace nacre::board {
 
@@ -30,6 +31,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
     memory::AddressSpace& memory;
     time::GuestWriter& ram;
     irq::GuestWord& word;
+    time::GuestByte& byte;
     time::Clock& clock;
     time::WallClock& wall_clock;
     irq::ApicBus& bus;
@@ -46,6 +48,8 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
   [[nodiscard]] irq::LocalApic& local_apic() { return local_apic_; }
   [[nodiscard]] const irq::LocalApic& local_apic() const { return local_apic_; }
   [[nodiscard]] time::PvClock& pvclock() { return pvclock_; }
+  // On the processor's thread, outside guest code, without the lock.
+  [[nodiscard]] time::StealTime& steal_time() { return steal_time_; }
 
   // cpu::Platform
   u64 mmio_read(GuestPhysical address, unsigned size) override;
@@ -81,6 +85,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
   const cpu::State* state_ = nullptr;
   irq::LocalApic local_apic_;
   time::PvClock pvclock_;
+  time::StealTime steal_time_;
 };
 
 }  // namespace nacre::board

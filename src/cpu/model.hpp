@@ -35,7 +35,7 @@ enum class Execution : u8 {
 // Bits of leaf 40000001H, EAX. Linux, Documentation/virt/kvm/x86/cpuid.rst.
 struct KvmFeature {
   static constexpr u32 NOP_IO_DELAY = 1 << 1, CLOCKSOURCE2 = 1 << 3, STEAL_TIME = 1 << 5, PV_EOI = 1 << 6,
-                       PV_UNHALT = 1 << 7, PV_SEND_IPI = 1 << 11, CLOCKSOURCE_STABLE = 1 << 24;
+                       PV_UNHALT = 1 << 7, PV_TLB_FLUSH = 1 << 9, PV_SEND_IPI = 1 << 11, CLOCKSOURCE_STABLE = 1 << 24;
 };
 
 class Model {

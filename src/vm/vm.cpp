@@ -1,6 +1,7 @@
 #include "vm/vm.hpp"
 
 #include <malloc.h>
+#include <sched.h>
 #include <sys/prctl.h>
 
 #include "cpu/host_cpuid.hpp"
@@ -20,6 +21,14 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   options.serial_ports = config.serial_ports;
   options.debug_exit = config.debug_exit;
   return options;
+}
+
+// Those this process may run on.
+unsigned host_processors() {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  if (sched_getaffinity(0, sizeof set, &set) != 0) return board::kMaxProcessors;  // more than it can count
+  return static_cast<unsigned>(CPU_COUNT(&set));
 }
 
 // Why programs of such a guest are not run as themselves; null: they may be.
@@ -75,6 +84,8 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
       ram_(std::move(ram)),
       environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, clock.hz()), environment_),
+      turns_(config.processors, host_processors(), [this] { return clock_.now(); },
+             [this](unsigned i) { environment_.processor(i).vcpu.load()->kick(); }),
       devices_(machine_),
       serial_ports_(config.serial_ports),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
@@ -91,6 +102,9 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   options.processors = config.processors;
   options.apic_id = i;
   options.tsc_hz = clock_.hz();
+  // Where each vCPU has a host processor, one that sleeps can be woken at once: it is not to be taken for one that is
+  // kept off.
+  if (turns_.scarce()) options.kvm_features |= cpu::KvmFeature::STEAL_TIME | cpu::KvmFeature::PV_TLB_FLUSH;
   const auto model = cpu::Model::create(cpu::NativeCpuid(), options);
   if (!model) return model.error();
   Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
@@ -237,22 +251,50 @@ Status Vm::run_until_ended(Processor& processor) {
     }
     if (link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
     apply_signals(processor);
+    take_turn(processor);
     machine_.gate.enter(processor.number);
     machine_.dma.enter(processor.number, *processor.vcpu);
     const engine::Exit exit = processor.vcpu->run();
     machine_.dma.leave(processor.number);
     machine_.gate.leave(processor.number);
     if (exit.reason == engine::ExitReason::Halted) {
+      give_turn(processor);
       sleep(processor);
+    } else if (exit.reason == engine::ExitReason::Kicked) {
+      give_way(processor);
     } else if (exit.reason == engine::ExitReason::Shutdown) {
       environment_.end(Ending::Kind::TripleFault);
     } else if (exit.reason == engine::ExitReason::Failed) {
       fail(exit.error);
     }
   }
+  give_turn(processor);
   BoardGuard board(machine_);
   machine_.timers[processor.number].timer = nullptr;
   return {};
+}
+
+void Vm::take_turn(Processor& processor) {
+  if (turns_.has(processor.number)) return;
+  const u64 kept_off = turns_.take(processor.number);
+  if (machine_.board.steal_time(processor.number).comes_back(kept_off)) processor.vcpu->state_changed();
+}
+
+void Vm::give_turn(Processor& processor) {
+  if (!turns_.scarce() || !turns_.has(processor.number)) return;
+  machine_.board.steal_time(processor.number).leaves();
+  turns_.give(processor.number);
+}
+
+// Lets another vCPU run that waits for that, at a moment at which this one holds nothing the other could need.
+void Vm::give_way(Processor& processor) {
+  using Asked = Turns::Asked;
+  const Asked asked = turns_.asked(processor.number);
+  if (asked == Asked::No) return;
+  const cpu::State& state = processor.vcpu->state();
+  Asked needed = Asked::AtOnce;
+  if ((state.rflags & x86::Rflags::IF) != 0) needed = state.cpl() == 3 ? Asked::InUserMode : Asked::WithInterruptsOn;
+  if (asked >= needed) give_turn(processor);
 }
 
 void Vm::apply_signals(Processor& processor) {

@@ -22,6 +22,7 @@
 #include "host/guest_ram.hpp"
 #include "vm/devices.hpp"
 #include "vm/machine.hpp"
+#include "vm/turns.hpp"
 
 namespace nacre::vm {
 
@@ -105,6 +106,9 @@ class Vm {
   Status run_until_ended(Processor& processor);
   void apply_signals(Processor& processor);
   void sleep(Processor& processor);
+  void take_turn(Processor& processor);
+  void give_turn(Processor& processor);
+  void give_way(Processor& processor);
   void fail(const Error& error);
   static void join_thread(Processor& processor);
 
@@ -113,6 +117,7 @@ class Vm {
   host::GuestRam ram_;
   HostedEnvironment environment_;
   Machine machine_;
+  Turns turns_;
   Devices devices_;
   unsigned serial_ports_;
   Trace trace_;
