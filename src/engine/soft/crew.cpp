@@ -14,7 +14,7 @@ constexpr u32 bit(unsigned member) {
   return u32{1} << member;
 }
 
-// A guest of 512 MiB boots with a tenth of that; one of 1 GiB with systemd fills it.
+// One of 1 GiB with systemd fills it.
 usize library_bytes(usize ram) {
   constexpr usize kLeast = 8 * kMiB, kMost = 256 * kMiB;
   const usize bytes = ram / 16;

@@ -41,6 +41,7 @@ class Crew final : public engine::Group {
 
   static Result<std::unique_ptr<Crew>> create(const memory::AddressSpace& memory, unsigned members);
 
+  [[nodiscard]] unsigned members() const { return count_; }
   // Of them all.
   [[nodiscard]] Library& library() { return *library_; }
 

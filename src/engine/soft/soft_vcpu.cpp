@@ -51,7 +51,8 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   // Blocks that count or are wrong on purpose are for nobody else.
   Library* library = options.counted || !options.mistranslate.empty() ? nullptr : &crew_.library();
   if (library != nullptr && !library->admits(stubs_, code_.executable(0))) library = nullptr;
-  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes), library);
+  // The kernel's blocks stay where they are, and are wanted again by other processors alone: for one it would be memory only.
+  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes), crew_.members() > 1 ? library : nullptr);
   user_blocks_.emplace(code_, CodeCache::part(true, entries_.bytes), library);
   tlb_.set_jump_miss(stubs_.indirect);
   u32 low = 0, high = 0;
