@@ -3,11 +3,11 @@
 //   turns.take(i); … run guest code …; turns.give(i);              the vCPU has halted
 //   if (turns.asked(i) says so at this point) { turns.give(i); turns.take(i); }
 //
-// The host's scheduler would do it without knowing what a vCPU is at: one that is woken would push another off its
-// processor in the middle of a spin lock's section, for which the rest then spins. Here as many run as there are
-// processors, one that is woken waits for a turn, and who is to give its own up does so where it can hold no
-// such lock: in user mode, or failing that where interrupts are on. Time in turns is shared out evenly; who has slept
-// comes before those who compute. docs/adr/0017-turns.md.
+// The host's scheduler would do it without knowing what a vCPU is at: one that is woken would push another
+// off its processor in the middle of a spin lock's section, for which the rest then spins. Here as many run
+// as there are processors, one that is woken waits for a turn, and who is to give its own up does so where it
+// can hold no such lock: in user mode, or failing that where interrupts are on. Time in turns is shared out
+// evenly; who has slept comes before those who compute. docs/adr/0017-turns.md.
 //
 // Threads: every function for vCPU i on its own thread, outside guest code.
 #pragma once
@@ -27,13 +27,13 @@ class Turns {
   // How much somebody else wants a vCPU's turn. Each level includes those before it.
   enum class Asked : u8 {
     No,
-    InUserMode,         // to be given where guest user code runs
-    WithInterruptsOn,   // … or the guest's kernel can be interrupted
-    AtOnce,             // … or whatever it does
+    InUserMode,        // to be given where guest user code runs
+    WithInterruptsOn,  // … or the guest's kernel can be interrupted
+    AtOnce,            // … or whatever it does
   };
 
-  // `clock` in ns; `kick(i)` makes vCPU i come out of guest code soon. With no fewer turns than members all this does
-  // nothing.
+  // `clock` in ns; `kick(i)` makes vCPU i come out of guest code soon. With no fewer turns than members all
+  // this does nothing.
   Turns(unsigned members, unsigned turns, std::function<u64()> clock, std::function<void(unsigned)> kick)
       : scarce_(turns < members), free_(turns), clock_(std::move(clock)), kick_(std::move(kick)) {}
 
@@ -54,10 +54,10 @@ class Turns {
 
  private:
   struct alignas(64) Member {
-    bool has_turn = false;               // the member's thread's own
-    std::atomic<u32> granted = 0;        // where it waits
-    std::atomic<u64> asked_at = 0;       // since when somebody waits for its turn, by the clock; 0: nobody
-    u64 taken_at = 0, used = 0;          // ns; under the lock
+    bool has_turn = false;          // the member's thread's own
+    std::atomic<u32> granted = 0;   // where it waits
+    std::atomic<u64> asked_at = 0;  // since when somebody waits for its turn, by the clock; 0: nobody
+    u64 taken_at = 0, used = 0;     // ns; under the lock
   };
 
   [[nodiscard]] Asked how_much(unsigned i) const;

@@ -17,7 +17,9 @@ struct Bench {
   std::atomic<int> kicked = -1;
   Turns turns;
   Bench(unsigned members, unsigned count)
-      : turns(members, count, [this] { return now.load(); }, [this](unsigned i) { kicked = static_cast<int>(i); }) {}
+      : turns(
+            members, count, [this] { return now.load(); },
+            [this](unsigned i) { kicked = static_cast<int>(i); }) {}
   // From a thread of its own, as take() waits.
   std::thread wants(unsigned i) {
     return std::thread([this, i] { static_cast<void>(turns.take(i)); });
@@ -38,7 +40,8 @@ TEST(Turns, as_many_run_as_there_are_turns) {
   std::atomic<unsigned> running = 0, most = 0;
   std::atomic<bool> asked[kMembers] = {};
   const auto clock = [] {
-    return static_cast<u64>(std::chrono::steady_clock::now().time_since_epoch() / std::chrono::nanoseconds(1));
+    return static_cast<u64>(std::chrono::steady_clock::now().time_since_epoch() /
+                            std::chrono::nanoseconds(1));
   };
   Turns turns(kMembers, kTurns, clock, [&](unsigned i) { asked[i] = true; });
   std::vector<std::thread> threads;
@@ -51,7 +54,8 @@ TEST(Turns, as_many_run_as_there_are_turns) {
         for (unsigned seen = most; now > seen && !most.compare_exchange_weak(seen, now);) {
         }
         // Some give it soon, some when they are asked.
-        for (unsigned m = 0; m < (i % 2 == 0 ? 10 : 1000) && !asked[i].exchange(false); m++) std::this_thread::yield();
+        for (unsigned m = 0; m < (i % 2 == 0 ? 10 : 1000) && !asked[i].exchange(false); m++)
+          std::this_thread::yield();
         --running;
         turns.give(i);
         rounds[i]++;

@@ -1,10 +1,10 @@
-// Policy: which address spaces run directly. To begin costs: every page that a program touches is a fault first. So a
-// space is given a credit in proportion to what its user code has computed under the translator, and from then on its
-// account is kept in measured processor time: what native code saves against what the way in and out, the faults and
-// the waking cost. When the account is empty, the translator has it back, and each next try takes twice as much computing
-// to earn. So a program that computes is found within a few timer ticks, one that asks its kernel for
-// things or changes its mappings all the time is left alone, and no more than an eighth of its time is ever lost by trying.
-// Owned by the vCPU's thread.
+// Policy: which address spaces run directly. To begin costs: every page that a program touches is a fault
+// first. So a space is given a credit in proportion to what its user code has computed under the translator,
+// and from then on its account is kept in measured processor time: what native code saves against what the
+// way in and out, the faults and the waking cost. When the account is empty, the translator has it back, and
+// each next try takes twice as much computing to earn. So a program that computes is found within a few timer
+// ticks, one that asks its kernel for things or changes its mappings all the time is left alone, and no more
+// than an eighth of its time is ever lost by trying. Owned by the vCPU's thread.
 #pragma once
 
 #include "base/types.hpp"
@@ -84,10 +84,10 @@ class Policy {
     u32 backed_off = 0;
     bool direct = false;
   };
-  static constexpr unsigned kShare = 3;       // as a shift: of what it has computed
-  static constexpr i64 kLongestTick = 10;     // ms; longer, and it slept in between
-  static constexpr i64 kMostCredit = 4;       // ms
-  static constexpr i64 kWakeCost = 5'000;     // ns
+  static constexpr unsigned kShare = 3;    // as a shift: of what it has computed
+  static constexpr i64 kLongestTick = 10;  // ms; longer, and it slept in between
+  static constexpr i64 kMostCredit = 4;    // ms
+  static constexpr i64 kWakeCost = 5'000;  // ns
   static constexpr u32 kMostBackOff = 7;
   static constexpr usize kSpaces = 64;
 
@@ -101,7 +101,8 @@ class Policy {
   [[nodiscard]] i64 gain(const Stay& stay) const {
     const i64 ns = 2 * static_cast<i64>(stay.native) - static_cast<i64>(stay.spent) -
                    static_cast<i64>(stay.wakes) * kWakeCost;
-    return at_most(ns + kLongest, 2 * kLongest) / 1000 * millisecond_ / 1000 - kLongest / 1000 * millisecond_ / 1000;
+    return at_most(ns + kLongest, 2 * kLongest) / 1000 * millisecond_ / 1000 -
+           kLongest / 1000 * millisecond_ / 1000;
   }
   static constexpr i64 kLongest = 1'000'000'000;  // ns that a stay may count for
 

@@ -88,14 +88,16 @@ TEST(Policy, a_stay_ends_when_the_credit_is_used_up) {
   compute(policy, 100 * kMillisecond);
   EXPECT_FALSE(policy.used_up(kSpace, {.native = 0, .spent = 300 * kMicrosecond, .wakes = 10}));
   EXPECT_TRUE(policy.used_up(kSpace, {.native = 0, .spent = 3'000 * kMicrosecond, .wakes = 100}));
-  EXPECT_FALSE(policy.used_up(kSpace, {.native = 3'000 * kMicrosecond, .spent = 6'000 * kMicrosecond, .wakes = 10}));
+  EXPECT_FALSE(
+      policy.used_up(kSpace, {.native = 3'000 * kMicrosecond, .spent = 6'000 * kMicrosecond, .wakes = 10}));
 }
 
 // What a stay was worth long ago is no reason to bear ever more.
 TEST(Policy, credit_is_not_heaped_up) {
   Policy policy(kSecond);
   compute(policy, 100 * kMillisecond);
-  policy.came_back(kSpace, {.native = 60'000'000 * kMicrosecond, .spent = 60'000'000 * kMicrosecond, .wakes = 1});
+  policy.came_back(kSpace,
+                   {.native = 60'000'000 * kMicrosecond, .spent = 60'000'000 * kMicrosecond, .wakes = 1});
   EXPECT_TRUE(policy.direct(kSpace));
   EXPECT_TRUE(policy.used_up(kSpace, {.native = 0, .spent = 5'000 * kMicrosecond, .wakes = 0}));
 }

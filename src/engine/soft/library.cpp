@@ -7,9 +7,10 @@
 
 namespace nacre::soft {
 
-// Followed by: InstructionInfos, PlannedExits, Fixups, LookedAts, the guest's bytes (the block's, then those looked at), code.
-// In the code each fixup's field holds what does not depend on the place: a stub's offset in the code cache, a cell's
-// number from the block's first one, an exit's likewise, a linear address less the block's.
+// Followed by: InstructionInfos, PlannedExits, Fixups, LookedAts, the guest's bytes (the block's, then those
+// looked at), code. In the code each fixup's field holds what does not depend on the place: a stub's offset
+// in the code cache, a cell's number from the block's first one, an exit's likewise, a linear address less
+// the block's.
 struct alignas(16) Library::Entry {
   u64 physical, linear;
   u32 mode, next;  // as in buckets
@@ -17,11 +18,15 @@ struct alignas(16) Library::Entry {
   u16 infos, exits, fixups, looked_at;
   bool tied;
 
-  [[nodiscard]] const InstructionInfo* first_info() const { return reinterpret_cast<const InstructionInfo*>(this + 1); }
+  [[nodiscard]] const InstructionInfo* first_info() const {
+    return reinterpret_cast<const InstructionInfo*>(this + 1);
+  }
   [[nodiscard]] const PlannedExit* first_exit() const {
     return reinterpret_cast<const PlannedExit*>(first_info() + infos);
   }
-  [[nodiscard]] const Fixup* first_fixup() const { return reinterpret_cast<const Fixup*>(first_exit() + exits); }
+  [[nodiscard]] const Fixup* first_fixup() const {
+    return reinterpret_cast<const Fixup*>(first_exit() + exits);
+  }
   [[nodiscard]] const LookedAt* first_looked_at() const {
     return reinterpret_cast<const LookedAt*>(first_fixup() + fixups);
   }
@@ -91,8 +96,10 @@ void Library::empty(Shelf& shelf) {
 }
 
 bool Library::fits(const Entry& entry, const TranslationInput& input, u64 physical) {
-  if (entry.physical != physical || entry.mode != input.mode || entry.guest_bytes > input.available) return false;
-  if (entry.linear != input.linear && (entry.tied || !is_far(entry.linear) || !is_far(input.linear))) return false;
+  if (entry.physical != physical || entry.mode != input.mode || entry.guest_bytes > input.available)
+    return false;
+  if (entry.linear != input.linear && (entry.tied || !is_far(entry.linear) || !is_far(input.linear)))
+    return false;
   const u8* guest = entry.guest();
   if (std::memcmp(guest, input.bytes, entry.guest_bytes) != 0) return false;
   guest += entry.guest_bytes;
@@ -157,9 +164,9 @@ void Library::keep(const TranslationInput& input, u64 physical, const Place& pla
                    std::span<const Fixup> fixups, bool tied) {
   usize looked_at = 0;
   for (const LookedAt& range : made.looked_at) looked_at += range.bytes;
-  const usize bytes = sizeof(Entry) + made.infos.size() * sizeof(InstructionInfo) + made.exits.size() * sizeof(PlannedExit) +
-                      fixups.size() * sizeof(Fixup) + made.looked_at.size() * sizeof(LookedAt) + made.guest_bytes +
-                      looked_at + made.bytes;
+  const usize bytes = sizeof(Entry) + made.infos.size() * sizeof(InstructionInfo) +
+                      made.exits.size() * sizeof(PlannedExit) + fixups.size() * sizeof(Fixup) +
+                      made.looked_at.size() * sizeof(LookedAt) + made.guest_bytes + looked_at + made.bytes;
   Shelf& to = shelf(physical);
   const std::lock_guard held(to.lock);
   if (bytes + kAlign > to.room) return;

@@ -1,9 +1,10 @@
-// Library: every translation that one of a guest's vCPUs has made, for all of them to take a copy of. Most blocks
-// are wanted again and again: by another vCPU, at another linear address by the next process (address space
-// randomization), by the same after its store was full. A copy costs a tenth of a translation. docs/soft-engine.md, "The library".
+// Library: every translation that one of a guest's vCPUs has made, for all of them to take a copy of. Most
+// blocks are wanted again and again: by another vCPU, at another linear address by the next process (address
+// space randomization), by the same after its store was full. A copy costs a quarter of a translation.
+// docs/soft-engine.md, "The library".
 //
-// An entry holds the guest's bytes that its translation depends on, all of them, and is taken only where guest memory has
-// the same ones: so nothing ever has to be dropped because a page was written.
+// An entry holds the guest's bytes that its translation depends on, all of them, and is taken only where
+// guest memory has the same ones: so nothing ever has to be dropped because a page was written.
 //
 // Any thread; its vector registers must not hold the guest's values.
 #pragma once
@@ -31,8 +32,8 @@ class Library {
   // `bytes`: room for entries, touched only as it fills.
   static Result<std::unique_ptr<Library>> create(usize bytes);
 
-  // Whether a vCPU with these stubs, in a code cache that runs at `code_base`, may use it: they stand at the same offsets as
-  // everybody else's.
+  // Whether a vCPU with these stubs, in a code cache that runs at `code_base`, may use it: they stand at the
+  // same offsets as everybody else's.
   [[nodiscard]] bool admits(const Stubs& stubs, u64 code_base);
 
   // Puts the block's code at `place` and the rest into `to`. `physical`: of its first byte. False: not known.

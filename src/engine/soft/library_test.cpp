@@ -13,8 +13,12 @@
 namespace nacre::soft {
 namespace {
 
-HelperResult fill(Context*, u64, u64) { return HelperResult::Leave; }
-HelperResult interpret(Context*, u64) { return HelperResult::Leave; }
+HelperResult fill(Context*, u64, u64) {
+  return HelperResult::Leave;
+}
+HelperResult interpret(Context*, u64) {
+  return HelperResult::Leave;
+}
 
 // A vCPU's code cache with its translator, and a buffer for one block.
 struct Bench {
@@ -53,7 +57,8 @@ struct Bench {
 
 constexpr u32 kUser = static_cast<u32>(View::User) | Mode::x87 | Mode::sse | Mode::avx | Mode::avx512;
 constexpr u32 kKernel = static_cast<u32>(View::Kernel) | Mode::x87 | Mode::sse;
-constexpr u64 kFar = 0x7f12'3456'7000, kAlsoFar = 0x5580'0000'3000, kNear = 0x40'1000, kHigh = 0xffff'ffff'8123'4000;
+constexpr u64 kFar = 0x7f12'3456'7000, kAlsoFar = 0x5580'0000'3000, kNear = 0x40'1000,
+              kHigh = 0xffff'ffff'8123'4000;
 
 void expect_same(const Translation& a, const Translation& b) {
   EXPECT_EQ(a.bytes, b.bytes);
@@ -103,7 +108,8 @@ void compare(u64 linear, u64 other_linear, u32 mode, unsigned& copied, unsigned&
     for (u64 offset = 0; offset < kPageSize; offset += 3) {
       const auto in = one.input(page, linear + offset, mode, 17);
       static_cast<void>(one.translate(in, 64 * kKiB + offset));
-      library->keep(in, physical + offset, one.place(64 * kKiB + offset), one.translation, one.fixups, one.tied);
+      library->keep(in, physical + offset, one.place(64 * kKiB + offset), one.translation, one.fixups,
+                    one.tied);
       const auto wanted = two.input(page, other_linear + offset, mode, 900 + static_cast<u32>(offset));
       const usize at = 3 * kMiB + 5 * offset;
       const std::vector<u8> expected = two.translate(wanted, at);

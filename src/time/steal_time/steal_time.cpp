@@ -11,8 +11,8 @@ namespace {
 
 constexpr u64 kEnable = 1, kReserved = StealTime::kBytes - 2;
 
-// The structure in guest memory: Linux, arch/x86/include/uapi/asm/kvm_para.h documents the layout. Behind these
-// fields 44 bytes are not used.
+// The structure in guest memory: Linux, arch/x86/include/uapi/asm/kvm_para.h documents the layout. Behind
+// these fields 44 bytes are not used.
 struct Info {
   u64 steal;    // ns
   u32 version;  // odd while `steal` changes
@@ -39,7 +39,8 @@ bool StealTime::msr_write(u64 value) {
   const State before = state_;
   state_.msr = value;
   u8 ignored = 0;
-  if (publish() && (!enabled() || ports_.byte.exchange(address() + kPreemptedOffset, 0, ignored))) return true;
+  if (publish() && (!enabled() || ports_.byte.exchange(address() + kPreemptedOffset, 0, ignored)))
+    return true;
   state_ = before;
   return false;
 }

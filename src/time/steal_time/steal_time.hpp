@@ -1,9 +1,9 @@
-// KVM's steal time: per processor, a structure in guest memory that says how long it was kept from running though
-// it had work, and whether it is off its host processor right now. Guests do not count the former as their
-// programs' time; they do not spin for a lock whose holder is off, nor wake a program on such a processor; and
-// instead of an interrupt that tells it to flush its TLB they leave word in the structure. Linux,
-// Documentation/virt/kvm/x86/msr.rst (MSR_KVM_STEAL_TIME). One object a processor.
-// Freestanding. MSRs on the processor's thread; leaves() and comes_back() there too, outside guest code.
+// KVM's steal time: per processor, a structure in guest memory that says how long it was kept from running
+// though it had work, and whether it is off its host processor right now. Guests do not count the former as
+// their programs' time; they do not spin for a lock whose holder is off, nor wake a program on such a
+// processor; and instead of an interrupt that tells it to flush its TLB they leave word in the structure.
+// Linux, Documentation/virt/kvm/x86/msr.rst (MSR_KVM_STEAL_TIME). One object a processor. Freestanding. MSRs
+// on the processor's thread; leaves() and comes_back() there too, outside guest code.
 #pragma once
 
 #include "base/address.hpp"
