@@ -1,6 +1,6 @@
 #include "vm/dma_tracker.hpp"
 
-#include "vm/futex.hpp"
+#include "host/futex.hpp"
 
 namespace nacre::vm {
 
@@ -22,7 +22,7 @@ void DmaTracker::settle() {
     if (state % 2 == 0) continue;
     p.waiters.fetch_add(1);
     environment_.processor(i).kick();
-    while (p.state.load() == state) futex_wait(p.state, state);
+    while (p.state.load() == state) host::futex_wait(p.state, state);
     p.waiters.fetch_sub(1);
   }
 }

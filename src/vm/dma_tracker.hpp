@@ -14,7 +14,7 @@
 #include <array>
 
 #include "virtio/ports.hpp"
-#include "vm/board_lock.hpp"
+#include "host/plain_lock.hpp"
 #include "vm/hosted_environment.hpp"
 
 namespace nacre::vm {
@@ -35,7 +35,7 @@ class DmaTracker final : public virtio::DmaObserver {
   void leave(unsigned processor) {
     Processor& p = links_[processor];
     p.state.fetch_add(1);
-    if (p.waiters.load() != 0) futex_wake(p.state, 1 << 30);
+    if (p.waiters.load() != 0) host::futex_wake(p.state, 1 << 30);
   }
 
  private:
@@ -48,7 +48,7 @@ class DmaTracker final : public virtio::DmaObserver {
     std::atomic<u32> state = 0;
     std::atomic<u32> waiters = 0;
     std::atomic<bool> noted = false;  // the list below is not empty
-    BoardLock lock;                   // guards the list; nothing is taken while it is held
+    host::PlainLock lock;                   // guards the list; nothing is taken while it is held
     usize count = 0;                  // more than kMostRanges: all of memory
     std::array<Range, kMostRanges> ranges;
   };

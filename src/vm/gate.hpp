@@ -13,7 +13,7 @@
 #include <atomic>
 
 #include "board/options.hpp"
-#include "vm/futex.hpp"
+#include "host/futex.hpp"
 
 namespace nacre::vm {
 
@@ -25,7 +25,7 @@ class Gate {
       const u32 holder = holder_.load();
       if (holder == 0) return;
       leave(i);
-      futex_wait(holder_, holder);
+      host::futex_wait(holder_, holder);
     }
   }
   void leave(unsigned i) {
@@ -37,7 +37,7 @@ class Gate {
   void close(unsigned i, Kick kick) {
     for (u32 free = 0; !holder_.compare_exchange_strong(free, i + 1); free = 0) {
       leave(i);
-      futex_wait(holder_, free);
+      host::futex_wait(holder_, free);
     }
     slots_[i].inside.store(1);
     for (unsigned j = 0; j < slots_.size(); ++j) {
@@ -46,13 +46,13 @@ class Gate {
       for (;;) {
         const u32 seen = left_.load();
         if (slots_[j].inside.load() == 0) break;
-        futex_wait(left_, seen);
+        host::futex_wait(left_, seen);
       }
     }
   }
   void open() {
     holder_.store(0);
-    futex_wake(holder_, 1 << 30);
+    host::futex_wake(holder_, 1 << 30);
   }
 
  private:
@@ -62,7 +62,7 @@ class Gate {
 
   void tell_holder() {
     left_.fetch_add(1);
-    futex_wake(left_, 1);
+    host::futex_wake(left_, 1);
   }
 
   std::array<Slot, board::kMaxProcessors> slots_;

@@ -75,7 +75,7 @@ void HostedEnvironment::end(Ending::Kind kind, u32 code) {
   kind_.store(kind);
   for (unsigned i = 0; i < processors_; ++i) links_[i].kick();
   drained_.fetch_add(1);
-  futex_wake(drained_, 1 << 30);
+  host::futex_wake(drained_, 1 << 30);
   attention_.raise();
 }
 

@@ -91,7 +91,7 @@ void GuardedPlatform::wait_for_output() {
   for (;;) {
     const u32 seen = environment.drained().load();
     if (!environment.congested() || environment.ended() != Ending::Kind::None) return;
-    futex_wait(environment.drained(), seen);
+    host::futex_wait(environment.drained(), seen);
   }
 }
 

@@ -7,7 +7,7 @@
 
 #include "board/board.hpp"
 #include "host/kick_timer.hpp"
-#include "vm/board_lock.hpp"
+#include "host/plain_lock.hpp"
 #include "vm/dma_tracker.hpp"
 #include "vm/gate.hpp"
 #include "vm/hosted_environment.hpp"
@@ -22,7 +22,7 @@ struct Machine {
 
   HostedEnvironment& environment;
   board::Board board;  // guarded by `lock`
-  BoardLock lock;
+  host::PlainLock lock;
   Gate gate;
   DmaTracker dma;
 

@@ -4,7 +4,7 @@
 
 #include <atomic>
 
-#include "vm/futex.hpp"
+#include "host/futex.hpp"
 
 namespace nacre::vm {
 
@@ -13,13 +13,13 @@ class ProcessorWake {
   // True when it slept: its thread is not in guest code, and looks around before it goes there.
   bool wake() {
     if (state_.exchange(kWoken) != kAsleep) return false;
-    futex_wake(state_, 1);
+    host::futex_wake(state_, 1);
     return true;
   }
   // Returns when woken, after `ns` nanoseconds, or after a signal.
   void sleep(u64 ns) {
     u32 expected = kAwake;
-    if (state_.compare_exchange_strong(expected, kAsleep)) futex_wait(state_, kAsleep, ns);
+    if (state_.compare_exchange_strong(expected, kAsleep)) host::futex_wait(state_, kAsleep, ns);
     state_.store(kAwake);
   }
 

@@ -1,6 +1,6 @@
 #include "vm/turns.hpp"
 
-#include "vm/futex.hpp"
+#include "host/futex.hpp"
 
 namespace nacre::vm {
 namespace {
@@ -84,7 +84,7 @@ u64 Turns::take(unsigned i) {
     const u64 wait = ask_for_one(i, now, whom);
     held.unlock();
     if (whom >= 0) kick_(static_cast<unsigned>(whom));
-    futex_wait(own.granted, 0, wait);
+    host::futex_wait(own.granted, 0, wait);
     held.lock();
     now = clock_();
   }
@@ -105,7 +105,7 @@ void Turns::give(unsigned i) {
   grant(next, now);
   members_[next].granted.store(1);
   held.unlock();
-  futex_wake(members_[next].granted, 1);
+  host::futex_wake(members_[next].granted, 1);
 }
 
 }  // namespace nacre::vm

@@ -158,7 +158,7 @@ Status Vm::start() {
   devices_.start([this](const Error& error) { fail(error); });
   auto confined = host::confine(host::ThreadRole::InputOutput);
   started_.store(1);
-  futex_wake(started_, 1 << 30);
+  host::futex_wake(started_, 1 << 30);
   return confined;
 }
 
@@ -166,7 +166,7 @@ void Vm::output_taken(unsigned port, usize count) {
   if (port == serial_ports_) return devices_.console()->output_taken(count);
   environment_.output(port).take(count);
   environment_.drained().fetch_add(1);
-  futex_wake(environment_.drained(), 1 << 30);
+  host::futex_wake(environment_.drained(), 1 << 30);
 }
 
 usize Vm::input(unsigned port, std::span<const u8> bytes) {
@@ -197,7 +197,7 @@ void Vm::join_thread(Processor& processor) {
   if (!processor.thread.joinable()) return;
   // One kick is enough. An engine that heeds it not in ten seconds is broken, and a process that cannot be
   // ended would be worse than one that says so.
-  futex_wait(processor.over, 0, 10'000'000'000);
+  host::futex_wait(processor.over, 0, 10'000'000'000);
   NACRE_CHECK(processor.over.load() != 0);
   processor.thread.join();
 }
@@ -228,7 +228,7 @@ void Vm::run_processor(Processor& processor) {
 
   if (const auto status = run_until_ended(processor); !status) fail(status.error());
   processor.over.store(1);
-  futex_wake(processor.over, 1);
+  host::futex_wake(processor.over, 1);
 }
 
 Status Vm::run_until_ended(Processor& processor) {
@@ -242,7 +242,7 @@ Status Vm::run_until_ended(Processor& processor) {
   }
   if (auto without = processor.vcpu->enter_thread(); !without) trace_.direct(without.error().message());
   if (auto status = host::confine(host::ThreadRole::Processor); !status) return status.error();
-  while (started_.load() == 0) futex_wait(started_, 0);
+  while (started_.load() == 0) host::futex_wait(started_, 0);
   ProcessorLink& link = environment_.processor(processor.number);
   while (!ended()) {
     {
@@ -331,7 +331,7 @@ void Vm::sleep(Processor& processor) {
   }
   const bool deaf = state.activity == cpu::Activity::WaitForSipi ||
                     ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending);
-  u64 duration = kForever;
+  u64 duration = host::kForever;
   {
     BoardGuard board(machine_);
     link.deaf = deaf;

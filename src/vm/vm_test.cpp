@@ -6,7 +6,7 @@
 #include <string>
 #include <thread>
 
-#include "vm/board_lock.hpp"
+#include "host/plain_lock.hpp"
 #include "vm/byte_ring.hpp"
 #include "vm/processor_wake.hpp"
 #include "vm/trace.hpp"
@@ -15,8 +15,8 @@
 namespace nacre::vm {
 namespace {
 
-TEST(BoardLock, ExcludesAndWakes) {
-  BoardLock lock;
+TEST(PlainLock, ExcludesAndWakes) {
+  host::PlainLock lock;
   u64 counter = 0;
   const auto work = [&] {
     for (int i = 0; i < 20000; ++i) {
@@ -48,12 +48,12 @@ TEST(ByteRing, KeepsOrderAcrossTheEndAndRefusesWhenFull) {
 TEST(ProcessorWake, AWakeBeforeTheSleepIsKept) {
   ProcessorWake wake;
   wake.wake();
-  wake.sleep(kForever);  // would hang
+  wake.sleep(host::kForever);  // would hang
 }
 
 TEST(ProcessorWake, WakesASleeper) {
   ProcessorWake wake;
-  std::thread sleeper([&] { wake.sleep(kForever); });
+  std::thread sleeper([&] { wake.sleep(host::kForever); });
   timespec pause = {0, 10'000'000};
   nanosleep(&pause, nullptr);
   wake.wake();

@@ -1,11 +1,13 @@
 #include "engine/soft/crew.hpp"
 
-#include <linux/futex.h>
 #include <linux/membarrier.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <time.h>
 #include <unistd.h>
+
+#include <mutex>
+
+#include "host/futex.hpp"
 
 namespace nacre::soft {
 namespace {
@@ -87,8 +89,11 @@ Crew::CodeClaim Crew::claim_code(unsigned me, GuestPhysical address, u8* flags) 
   }
   Page& sets = page(flags);
   if ((before & memory::PageFlag::code) != 0 && (sets.executors.load() & bit(me)) != 0) return {};
-  sets.executors.fetch_or(bit(me));
-  __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+  {
+    const std::lock_guard held(lock_of(flags));
+    sets.executors.fetch_or(bit(me));
+    __atomic_fetch_or(flags, memory::PageFlag::code, __ATOMIC_SEQ_CST);
+  }
   // Who comes into the set from now on sees the flag. Those who were in it are told before anybody else could
   // clear the flag and let them in again.
   const u32 writers = sets.writers.exchange(0);
@@ -100,11 +105,12 @@ void Crew::code_written(unsigned me, GuestPhysical address, u8* flags) {
   forget_code(bit(me), address, flags);
 }
 
+// Nobody waits for the lock in translated code, and only those in translated code are waited for.
 void Crew::forget_code(u32 but, GuestPhysical address, u8* flags) {
-  __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_SEQ_CST);
-  const u32 all = count_ == kMost ? ~u32{0} : bit(count_) - 1;
-  const u32 executors = count_ == 1 ? all : page(flags).executors.exchange(0);
+  const std::lock_guard held(lock_of(flags));
+  const u32 executors = count_ == 1 ? 0 : page(flags).executors.exchange(0);
   shoot(executors & ~but, address.value() | Request::drop_blocks);
+  __atomic_fetch_and(flags, static_cast<u8>(~memory::PageFlag::code), __ATOMIC_SEQ_CST);
 }
 
 // A mailbox is a set: what is there already is exchanged for itself, so that whoever takes it has seen what
@@ -130,8 +136,7 @@ bool Crew::take(Member& own, Answer& answer) {
     answer.requests[answer.count++] = slot.exchange(0);
   }
   answer.of_all_pages = own.of_all_pages.exchange(0);
-  if (own.awaited.load() != 0)
-    syscall(SYS_futex, &own.served, FUTEX_WAKE_PRIVATE, 1 << 30, nullptr, nullptr, 0);
+  if (own.awaited.load() != 0) host::futex_wake(own.served, 1 << 30);
   return answer.count != 0 || answer.of_all_pages != 0;
 }
 
@@ -178,7 +183,7 @@ void Crew::shoot(u32 members, u64 request) {
 // Until the member has been outside.
 void Crew::wait(Member& member, u32 served) {
   constexpr unsigned kSpins = 500;  // some ten microseconds: a signal's way, when its thread is running
-  constexpr timespec kNap = {0, 1'000'000};
+  constexpr u64 kNap = 1'000'000;  // ns
   for (unsigned n = 0;; ++n) {
     const Context* context = member.context.load();
     if (context == nullptr || inside(*context) == 0 || member.served.load() != served) return;
@@ -187,8 +192,7 @@ void Crew::wait(Member& member, u32 served) {
       continue;
     }
     member.awaited.fetch_add(1);
-    if (inside(*context) != 0)
-      syscall(SYS_futex, &member.served, FUTEX_WAIT_PRIVATE, served, &kNap, nullptr, 0);
+    if (inside(*context) != 0) host::futex_wait(member.served, served, kNap);
     member.awaited.fetch_sub(1);
   }
 }

@@ -20,6 +20,7 @@
 #include "engine/soft/context.hpp"
 #include "engine/soft/library.hpp"
 #include "host/mapping.hpp"
+#include "host/plain_lock.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::soft {
@@ -88,6 +89,11 @@ class Crew final : public engine::Group {
   Crew(host::Mapping pages, std::unique_ptr<Library> library, const u8* first_flags, unsigned members)
       : pages_(std::move(pages)), library_(std::move(library)), first_flags_(first_flags), count_(members) {}
 
+  // Held while a page's mark of code is set or taken away, and in the latter case until nobody runs the code any more: so
+  // who writes there next either finds the mark, or nobody who would have to be told.
+  [[nodiscard]] host::PlainLock& lock_of(const u8* flags) {
+    return locks_[static_cast<usize>(flags - first_flags_) % kLocks].lock;
+  }
   [[nodiscard]] Page& page(const u8* flags) const {
     return reinterpret_cast<Page*>(pages_.data())[flags - first_flags_];
   }
@@ -102,6 +108,11 @@ class Crew final : public engine::Group {
   const u8* first_flags_;
   unsigned count_;
   std::array<Member, kMost> members_;
+  static constexpr usize kLocks = 64;
+  struct alignas(64) PageLock {
+    host::PlainLock lock;
+  };
+  std::array<PageLock, kLocks> locks_;
 };
 
 }  // namespace nacre::soft

@@ -1,15 +1,14 @@
-// BoardLock: the one lock of a VM, held for every call into its board. A mutex of one word on futex(2) rather
-// than the library's, because vCPU threads take it while vector registers hold the guest's values: this one
-// is known to use general registers only. Not recursive.
+// PlainLock: a mutex of one word on futex(2), for vCPU threads that take it while vector registers hold the guest's
+// values: unlike the library's it is known to use general registers only. Not recursive.
 #pragma once
 
 #include <atomic>
 
 #include "base/types.hpp"
 
-namespace nacre::vm {
+namespace nacre::host {
 
-class BoardLock {
+class PlainLock {
  public:
   void lock() {
     u32 expected = kFree;
@@ -28,4 +27,4 @@ class BoardLock {
   std::atomic<u32> word_ = kFree;
 };
 
-}  // namespace nacre::vm
+}  // namespace nacre::host

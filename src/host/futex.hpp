@@ -5,7 +5,7 @@
 
 #include "base/types.hpp"
 
-namespace nacre::vm {
+namespace nacre::host {
 
 inline constexpr u64 kForever = ~u64{0};
 
@@ -13,4 +13,4 @@ inline constexpr u64 kForever = ~u64{0};
 void futex_wait(std::atomic<u32>& word, u32 expected, u64 ns = kForever);
 void futex_wake(std::atomic<u32>& word, int threads);
 
-}  // namespace nacre::vm
+}  // namespace nacre::host

@@ -1,11 +1,11 @@
-#include "vm/futex.hpp"
+#include "host/futex.hpp"
 
 #include <linux/futex.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
-namespace nacre::vm {
+namespace nacre::host {
 
 static_assert(sizeof(std::atomic<u32>) == sizeof(u32));
 
@@ -18,4 +18,4 @@ void futex_wake(std::atomic<u32>& word, int threads) {
   syscall(SYS_futex, &word, FUTEX_WAKE_PRIVATE, threads, nullptr, nullptr, 0);
 }
 
-}  // namespace nacre::vm
+}  // namespace nacre::host
