@@ -4,7 +4,7 @@
 // way in and out, the faults and the waking cost. When the account is empty, the translator has it back, and
 // each next try takes twice as much computing to earn. So a program that computes is found within a few timer
 // ticks, one that asks its kernel for things or changes its mappings all the time is left alone, and no more
-// than an eighth of its time is ever lost by trying. Owned by the vCPU's thread.
+// than about an eighth of its time is ever lost by trying. Owned by the vCPU's thread.
 #pragma once
 
 #include "base/types.hpp"
@@ -101,8 +101,8 @@ class Policy {
   [[nodiscard]] i64 gain(const Stay& stay) const {
     const i64 ns = 2 * static_cast<i64>(stay.native) - static_cast<i64>(stay.spent) -
                    static_cast<i64>(stay.wakes) * kWakeCost;
-    return at_most(ns + kLongest, 2 * kLongest) / 1000 * millisecond_ / 1000 -
-           kLongest / 1000 * millisecond_ / 1000;
+    const i64 counted = ns > kLongest ? kLongest : ns < -kLongest ? -kLongest : ns;
+    return counted / 1000 * millisecond_ / 1000;
   }
   static constexpr i64 kLongest = 1'000'000'000;  // ns that a stay may count for
 

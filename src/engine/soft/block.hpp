@@ -46,6 +46,7 @@ struct InstructionInfo {
     earlier_end = fragile_end;
     fragile_begin = offset;
   }
+  constexpr bool operator==(const InstructionInfo&) const = default;
   [[nodiscard]] bool borrowed_at(usize within) const {
     return (within > fragile_begin && within < fragile_end) || (within > earlier_begin && within < earlier_end);
   }

@@ -41,6 +41,10 @@ bool is_far(u64 linear) {
   return linear >= kFarFirst && linear < kFarEnd;
 }
 
+// Entries of one bucket, the newest first, that are looked at. Where code is written at the same place again
+// and again, older ones are not worth a search that the others wait for.
+constexpr unsigned kMostLooked = 16;
+
 template <typename T>
 T get(const u8* from) {
   T value;
@@ -116,10 +120,11 @@ bool Library::copy(const TranslationInput& input, u64 physical, const Place& pla
   Shelf& from = shelf(physical);
   const std::lock_guard held(from.lock);
   const Entry* entry = nullptr;
+  unsigned looked = 0;
   for (u32 at = from.buckets[bucket(physical, input.mode)]; at != 0; at = entry->next) {
     entry = reinterpret_cast<const Entry*>(from.first + (at - 1) * kAlign);
     if (fits(*entry, input, physical)) break;
-    if (entry->next == 0) return false;
+    if (entry->next == 0 || ++looked == kMostLooked) return false;
   }
   if (entry == nullptr) return false;
   from.statistics.copies++;

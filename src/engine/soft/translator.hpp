@@ -63,6 +63,7 @@ struct PlannedExit {
   bool is_cell = false;
   u32 cell = 0;
   Lead lead = Lead::Block;
+  constexpr bool operator==(const PlannedExit&) const = default;
 };
 // Bytes of the guest's page that were looked at beyond the block's own.
 struct LookedAt {
