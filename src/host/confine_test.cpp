@@ -13,7 +13,7 @@
 namespace nacre::host {
 namespace {
 
-#ifndef NACRE_ADDRESS_SANITIZER  // confine() does nothing there
+#if !defined(NACRE_ADDRESS_SANITIZER) && !defined(NACRE_THREAD_SANITIZER)  // confine() does nothing there
 
 class ConfineDeathTest : public testing::TestWithParam<ThreadRole> {
  protected:

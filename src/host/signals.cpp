@@ -6,6 +6,7 @@
 
 #include <atomic>
 
+#include "base/sanitizer.hpp"
 #include "host/error.hpp"
 
 namespace nacre::host {
@@ -122,6 +123,45 @@ void on_kick(int signal, siginfo_t* info, void* context) {
 
 }  // namespace
 
+#ifdef NACRE_THREAD_SANITIZER
+namespace {
+
+// As the kernel has it (x86-64).
+struct KernelAction {
+  u64 handler, flags, restorer, mask;
+};
+constexpr u64 kHasRestorer = 0x04000000;
+
+extern "C" void nacre_return_from_signal();
+__asm__(".text\nnacre_return_from_signal: mov $15, %eax\n syscall\n");
+
+}  // namespace
+
+// The runtime would put a handler off and show it a context of before.
+int set_signal_action(int signal, const struct sigaction* action, struct sigaction* before) {
+  KernelAction wanted = {}, old = {};
+  if (action != nullptr) {
+    wanted = {reinterpret_cast<u64>(action->sa_sigaction), static_cast<u64>(action->sa_flags) | kHasRestorer,
+              reinterpret_cast<u64>(&nacre_return_from_signal), 0};
+    for (int i = 1; i < 65; ++i) wanted.mask |= sigismember(&action->sa_mask, i) == 1 ? u64{1} << (i - 1) : 0;
+  }
+  if (syscall(SYS_rt_sigaction, signal, action == nullptr ? nullptr : &wanted, &old, sizeof wanted.mask) != 0) return -1;
+  if (before != nullptr) {
+    *before = {};
+    before->sa_sigaction = reinterpret_cast<void (*)(int, siginfo_t*, void*)>(old.handler);
+    before->sa_flags = static_cast<int>(old.flags & ~kHasRestorer);
+    for (int i = 1; i < 65; ++i) {
+      if ((old.mask >> (i - 1) & 1) != 0) sigaddset(&before->sa_mask, i);
+    }
+  }
+  return 0;
+}
+#else
+int set_signal_action(int signal, const struct sigaction* action, struct sigaction* before) {
+  return sigaction(signal, action, before);
+}
+#endif
+
 int SignalDispatcher::kick_signal() {
   return SIGRTMIN;
 }
@@ -134,13 +174,13 @@ Status SignalDispatcher::install() {
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   action.sa_sigaction = on_fault;
   for (const int signal : fault_signals) {
-    if (sigaction(signal, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
+    if (set_signal_action(signal, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
   }
   action.sa_sigaction = on_forbidden_call;
-  if (sigaction(SIGSYS, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
+  if (set_signal_action(SIGSYS, &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
   action.sa_flags = SA_SIGINFO | SA_ONSTACK;
   action.sa_sigaction = on_kick;
-  if (sigaction(kick_signal(), &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
+  if (set_signal_action(kick_signal(), &action, nullptr) != 0) return errno_error("Cannot install a signal handler");
   return {};
 }
 

@@ -38,6 +38,9 @@ class FaultHandler {
   FaultHandler* outer_ = nullptr;
 };
 
+// sigaction() for handlers that must see the context as it is when the signal comes, in every build.
+int set_signal_action(int signal, const struct sigaction* action, struct sigaction* before);
+
 class SignalDispatcher {
  public:
   // Takes over SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP and the kick signal for the process. A second

@@ -7,6 +7,7 @@
 #include "cpu/host_cpuid.hpp"
 #include "host/confine.hpp"
 #include "host/signals.hpp"
+#include "vm/kick_handler.hpp"
 
 namespace nacre::vm {
 namespace {
@@ -37,25 +38,6 @@ const char* no_direct(const Config& config) {
   if (config.cpu_level != cpu::Level::Host) return "the CPU model is not host.";
   return nullptr;
 }
-
-// A timer or another thread wants the vCPU out of guest code. Engines whose code must be looked at to be
-// stopped have a handler of their own inside this one.
-class KickHandler final : public host::FaultHandler {
- public:
-  KickHandler(engine::Vcpu& vcpu, Machine::Timer& timer) : vcpu_(vcpu), timer_(timer) {}
-  bool handle(int signal, siginfo_t* info, ucontext_t*) override {
-    if (signal != host::SignalDispatcher::kick_signal()) return false;
-    // Who kicks by Vcpu::kick() has said so there; other signals are the engine's own.
-    if (info->si_code != SI_TIMER) return true;
-    timer_.fired.store(true);
-    vcpu_.kick();
-    return true;
-  }
-
- private:
-  engine::Vcpu& vcpu_;
-  Machine::Timer& timer_;
-};
 
 }  // namespace
 

@@ -52,7 +52,7 @@ Result<Image> read_image(const std::string& folder) {
 
 // The script as a file that has no name, so that a nacre which was copied somewhere needs nothing beside it.
 Result<host::UniqueFd> script_file() {
-  host::UniqueFd file(memfd_create("make-debian-image", 0));
+  host::UniqueFd file(memfd_create("make-debian-image", MFD_CLOEXEC));
   const auto* text = reinterpret_cast<const u8*>(nacre_debian_script_image);
   const auto bytes = static_cast<usize>(nacre_debian_script_image_end - nacre_debian_script_image);
   if (!file || !host::write_all(file.number(), {text, bytes}))
@@ -72,11 +72,16 @@ Result<pid_t> start_script(const std::string& script, const std::string& folder,
   posix_spawnattr_setpgroup(&attributes, 0);
   posix_spawnattr_setflags(&attributes,
                            POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETPGROUP);
+  // Nothing of ours, nor of whoever started us: mmdebstrap's shells know no descriptor above 9.
+  posix_spawn_file_actions_t actions;
+  posix_spawn_file_actions_init(&actions);
+  posix_spawn_file_actions_addclosefrom_np(&actions, STDERR_FILENO + 1);
   std::string path = script, target = folder;
   char name[] = "bash";
   char* words[] = {name, path.data(), target.data(), nullptr};
   pid_t process = 0;
-  const int failed = posix_spawnp(&process, name, nullptr, &attributes, words, environ);
+  const int failed = posix_spawnp(&process, name, &actions, &attributes, words, environ);
+  posix_spawn_file_actions_destroy(&actions);
   posix_spawnattr_destroy(&attributes);
   if (failed != 0) return host::error_with_number(failed, "Cannot run", name);
   return process;
@@ -109,7 +114,7 @@ Status make_debian(const std::string& folder) {
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, nullptr, &before);
   const auto signals = TRY(SignalEvents::create());
-  const auto process = start_script("/proc/self/fd/" + std::to_string(script.number()), folder, before);
+  const auto process = start_script("/proc/" + std::to_string(getpid()) + "/fd/" + std::to_string(script.number()), folder, before);
   int signal = 0;
   const int status = process ? wait_for_script(process.value(), signals, signal) : 0;
   if (signal != 0) {

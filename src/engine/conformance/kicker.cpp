@@ -79,15 +79,15 @@ Result<std::unique_ptr<Kicker>> Kicker::create(engine::Vcpu& vcpu) {
   action.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
   sigaddset(&action.sa_mask, host::SignalDispatcher::kick_signal());
   active = kicker.get();
-  for (const int signal : kFaults) sigaction(signal, &action, &kicker->before_[signal]);
-  sigaction(host::SignalDispatcher::kick_signal(), nullptr,
+  for (const int signal : kFaults) host::set_signal_action(signal, &action, &kicker->before_[signal]);
+  host::set_signal_action(host::SignalDispatcher::kick_signal(), nullptr,
             &kicker->before_[host::SignalDispatcher::kick_signal()]);
   return kicker;
 }
 
 Kicker::~Kicker() {
   stop();
-  for (const int signal : kFaults) sigaction(signal, &before_[signal], nullptr);
+  for (const int signal : kFaults) host::set_signal_action(signal, &before_[signal], nullptr);
   active = nullptr;
 }
 

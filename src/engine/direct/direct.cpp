@@ -146,7 +146,7 @@ cpu::AccessType Direct::kind_of_access(const State& state, u64 rip, u64 address)
   return mappings_.protection(address) != 0 ? cpu::AccessType::Write : cpu::AccessType::Read;
 }
 
-Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside) {
+Outcome Direct::run(State& state, const std::atomic<u32>& exit_request, u32& inside) {
   const u64 cr3 = state.cr3;
   if (guest_is_in_the_way(state)) {
     policy_.refuse(cr3, __rdtsc());
@@ -185,7 +185,7 @@ Outcome Direct::run(State& state, const volatile u32& exit_request, u32& inside)
     running_.store(true);
     int signal = StubProcess::kInterrupt;
     // A late one, for what has been seen to already, is not heeded.
-    while (__atomic_load_n(&exit_request, __ATOMIC_SEQ_CST) == 0) {
+    while (exit_request.load() == 0) {
       signal = stub_->go();
       if (signal != StubProcess::kInterrupt) break;
     }

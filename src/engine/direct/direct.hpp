@@ -8,6 +8,7 @@
 #include <atomic>
 #include <memory>
 
+#include "base/sanitizer.hpp"
 #include "cpu/state.hpp"
 #include "engine/direct/mappings.hpp"
 #include "engine/direct/policy.hpp"
@@ -49,11 +50,11 @@ class Direct {
   }
   // Vector state must be in State::xsave. `inside` is kInside while guest code may use the stub's mappings; after
   // that is said, and before any guest code runs, `exit_request` is looked at: if it is not 0, this comes back.
-  [[nodiscard]] Outcome run(cpu::State& state, const volatile u32& exit_request, u32& inside);
+  [[nodiscard]] Outcome run(cpu::State& state, const std::atomic<u32>& exit_request, u32& inside);
   static constexpr u32 kInside = 2;
   // After exit_request was set: makes guest code stop that runs natively. False: none does, nor will before
   // exit_request is looked at.
-  bool interrupt() {
+  NACRE_NOT_INSTRUMENTED bool interrupt() {
     if (!running_.load()) return false;
     stub_->interrupt();
     return true;

@@ -226,7 +226,7 @@ struct Alone {
                 bystander,
                 bystander,
                 {.ram_file = machine.ram.file(), .vector_components = host_components(), .always = true}};
-  volatile u32 exit_request = 0;
+  std::atomic<u32> exit_request = 0;
   u32 inside = 0;
 
   Alone() {

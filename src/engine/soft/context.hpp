@@ -64,7 +64,7 @@ struct alignas(64) Context {
   u64 enter_target = 0;           // where enter() jumps
   u64 exit_info = 0;              // which exit was taken, or the target of an indirect jump
   u32 exit_kind = 0;              // ExitKind
-  volatile u32 exit_request = 0;  // leave translated code at the next chance
+  std::atomic<u32> exit_request = 0;  // leave translated code at the next chance
   // RSP points to `state` while translated code runs; a call pushes its return address here.
   u64 call_stack[8] = {};
   cpu::State state;

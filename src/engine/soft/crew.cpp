@@ -146,7 +146,7 @@ void Crew::shoot(u32 members, u64 request) {
     Member& member = members_[static_cast<unsigned>(__builtin_ctz(left))];
     post(member, request);
     if (Context* context = member.context.load())
-      __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
+      context->exit_request.store(1);
   }
   // Whoever goes in says so first and looks for a request then, with plain accesses: after this, either he
   // has seen the request or we see him.
@@ -162,7 +162,7 @@ void Crew::shoot(u32 members, u64 request) {
     // Native code that has gone on to the translator meanwhile has looked into its mailbox on the way. It may have done so
     // before it went in, too, and before `served` was read: then nothing is requested any more, and the stop not heeded.
     if (where == direct::Direct::kInside) {
-      __atomic_store_n(&context->exit_request, 1u, __ATOMIC_SEQ_CST);
+      context->exit_request.store(1);
       members_[i].direct->interrupt();
       to_be_seen_outside |= bit(i);
     } else if (!members_[i].thread.kick() || (request & Request::drop_write_tags) != 0) {

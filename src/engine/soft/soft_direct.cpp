@@ -56,7 +56,7 @@ void SoftVcpu::interpret_page() {
   const u64 page = state.rip >> kPageShift;
   for (unsigned i = 0; i < kShort; i++) {
     interpreter_.execute_one(state);
-    if (state.rip >> kPageShift != page || state.cpl() != 3 || context_->exit_request != 0 ||
+    if (state.rip >> kPageShift != page || state.cpl() != 3 || requested_now() ||
         state.pending.kind != cpu::Event::Kind::None || !translatable()) {
       return;
     }

@@ -135,6 +135,12 @@ void SoftVcpu::enter(u64 code, u32 mode) {
   set_mode(mode);
   context_->enter_target = code;
   trace_block();
+  run_translated();
+  // Whoever still steps stops with the next trap, which then finds nobody counting.
+  stop_after_ = 0;
+}
+
+NACRE_NOT_INSTRUMENTED void SoftVcpu::run_translated() {
   take_back_vector();
   if (stop_after_ != 0) {
     // Enter with TF set.
@@ -143,8 +149,6 @@ void SoftVcpu::enter(u64 code, u32 mode) {
   }
   entries_.enter(context_.get());
   left_translated_code();
-  // Whoever still steps stops with the next trap, which then finds nobody counting.
-  stop_after_ = 0;
 }
 
 engine::Exit SoftVcpu::come_back(engine::ExitReason reason) {
@@ -168,7 +172,7 @@ engine::Exit SoftVcpu::run() {
                                                 "the host out of memory?).")};
     }
     // Cleared before it is looked what was requested.
-    const bool requested = __atomic_exchange_n(&context_->exit_request, 0u, __ATOMIC_SEQ_CST) != 0;
+    const bool requested = context_->exit_request.exchange(0) != 0;
     if (crew_.answer(me_, requested, wanted)) answer(wanted);
     if (kicked_.exchange(false)) {
       if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
@@ -212,7 +216,7 @@ engine::Exit SoftVcpu::run() {
           const bool tail = exit.lead == Lead::Tail;
           note(Help::Link, state.rip);
           block = led_to(number, mode, global);
-          if (context_->exit_request != 0) break;
+          if (requested_now()) break;
           if (block == nullptr) {
             // The block before a tail is there all the same, and would lead here again.
             if (tail) {
@@ -230,7 +234,7 @@ engine::Exit SoftVcpu::run() {
           state.rip = context_->exit_info;
           note(Help::Indirect, state.rip);
           block = block_at(state.rip, mode, global, Reached::Indirectly);
-          if (block == nullptr || context_->exit_request != 0) break;
+          if (block == nullptr || requested_now()) break;
           const u64 entry = blocks(mode).indirect_entry(*block, stubs_.indirect);
           if (entry != 0 && !trace_blocks_) {
             tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, global);

@@ -21,7 +21,6 @@ HelperResult SoftVcpu::finish_helper(HelperResult result) {
     context_->exit_kind = static_cast<u32>(ExitKind::Lookup);
     return result;
   }
-  take_back_vector();
   return result == HelperResult::Leave ? HelperResult::Jump : result;
 }
 
@@ -53,28 +52,35 @@ bool SoftVcpu::event_due() {
          ((state.rflags & Rflags::IF) != 0 && interrupt_pending());
 }
 
-HelperResult SoftVcpu::fill_read(Context* context, u64 linear, u64 note) {
-  return static_cast<SoftVcpu*>(context->engine)->fill(linear, false, note);
-}
-HelperResult SoftVcpu::fill_write(Context* context, u64 linear, u64 note) {
-  return static_cast<SoftVcpu*>(context->engine)->fill(linear, true, note);
-}
-HelperResult SoftVcpu::interpret(Context* context, u64 note) {
+NACRE_NOT_INSTRUMENTED HelperResult SoftVcpu::fill_read(Context* context, u64 linear, u64 note) {
   auto* self = static_cast<SoftVcpu*>(context->engine);
   self->left_translated_code();
-  self->note(Help::Interpret, context->state.rip);
-  const HelperResult result =
-      (note & InterpretNote::string) != 0 ? self->string(note) : self->interpret_here(note);
-  // The call's return address is the code behind the instruction: "past" it is where it points already.
-  return self->finish_helper(result == HelperResult::Past ? HelperResult::Again : result);
+  return self->back_to_translated_code(self->fill(linear, false, note));
+}
+NACRE_NOT_INSTRUMENTED HelperResult SoftVcpu::fill_write(Context* context, u64 linear, u64 note) {
+  auto* self = static_cast<SoftVcpu*>(context->engine);
+  self->left_translated_code();
+  return self->back_to_translated_code(self->fill(linear, true, note));
+}
+NACRE_NOT_INSTRUMENTED HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
+  auto* self = static_cast<SoftVcpu*>(context->engine);
+  self->left_translated_code();
+  return self->back_to_translated_code(self->fill_group(low, note));
+}
+NACRE_NOT_INSTRUMENTED HelperResult SoftVcpu::interpret(Context* context, u64 note) {
+  auto* self = static_cast<SoftVcpu*>(context->engine);
+  self->left_translated_code();
+  return self->back_to_translated_code(self->interpret(note));
 }
 
-HelperResult SoftVcpu::fill_group(Context* context, u64 low, u64 note) {
-  return static_cast<SoftVcpu*>(context->engine)->fill_group(low, note);
+HelperResult SoftVcpu::interpret(u64 note) {
+  this->note(Help::Interpret, context_->state.rip);
+  const HelperResult result = (note & InterpretNote::string) != 0 ? string(note) : interpret_here(note);
+  // The call's return address is the code behind the instruction: "past" it is where it points already.
+  return finish_helper(result == HelperResult::Past ? HelperResult::Again : result);
 }
 
 HelperResult SoftVcpu::fill(u64 linear, bool write, u64 note) {
-  left_translated_code();
   const u64 epoch = epoch_;
   const u64 bytes = note >> InterpretNote::window_shift;
   const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
@@ -125,7 +131,6 @@ bool SoftVcpu::bounce(u64 linear, u64 bytes, bool write) {
 // part of the group may be accessed, and the block's twin does this run. A block whose group is denied time
 // and again is made anew without groups.
 HelperResult SoftVcpu::fill_group(u64 low, u64 note) {
-  left_translated_code();
   constexpr unsigned kPatience = 16;
   const u64 window = note >> GroupNote::window_shift;
   const bool write = (note & GroupNote::write) != 0;

@@ -24,7 +24,7 @@ bool SoftVcpu::stop_at(ucontext_t* context, u64 rip, u64 stub) {
 // translated code without the dispatcher or a helper.
 void SoftVcpu::stop_in_stub(ucontext_t* context, usize offset) {
   auto& registers = context->uc_mcontext.gregs;
-  context_->exit_request = 1;
+  context_->exit_request.store(1, std::memory_order_relaxed);
   registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
   if (offset >= entries_.quick_begin && offset < entries_.quick_end) registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
   for (usize i = 0; i < entries_.ways_in_count; i++) {
@@ -47,7 +47,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
   if (stepping && stop_after_ != 0 && count_step(context)) return true;
   if (!code_.holds(pc)) {
     if (!kick_signal && !stepping) return false;
-    context_->exit_request = 1;
+    context_->exit_request.store(1, std::memory_order_relaxed);
     if (kick_signal && direct_) direct_->interrupt();
     registers[REG_EFL] &= ~static_cast<greg_t>(kTrapFlag);
     return true;
@@ -67,7 +67,7 @@ bool SoftVcpu::handle(int signal, siginfo_t* info, ucontext_t* context) {
     if (at->shadowed && (kick_signal || stepping)) whole = false;
   }
   if (kick_signal || stepping) {
-    context_->exit_request = 1;
+    context_->exit_request.store(1, std::memory_order_relaxed);
     if (whole) return stop_at(context, block->linear + at->guest_offset, entries_.async);
     // Between two instructions: on until a place where the state is whole.
     registers[REG_EFL] |= static_cast<greg_t>(kTrapFlag);
@@ -104,11 +104,11 @@ void SoftVcpu::kick() {
   // From its own thread (a handler of the kick signal, or a device within a Platform call) no signal is sent:
   // it would come back here from that handler for ever.
   if (gettid() == thread_->id()) {
-    context_->exit_request = 1;
+    context_->exit_request.store(1, std::memory_order_relaxed);
     return;
   }
   // Natively running guest code is stopped from here: its tracer would have to be woken first, to do the same.
-  __atomic_store_n(&context_->exit_request, 1u, __ATOMIC_SEQ_CST);
+  context_->exit_request.store(1);
   if (!direct_ || !direct_->interrupt()) thread_->kick();
 }
 

@@ -72,7 +72,7 @@ SoftVcpu::StringPart SoftVcpu::string_part(u64 note, u64& left) {
   // What writes by a tag counts as translated code, and looks for requests as that does on the way in: Crew::shoot().
   __atomic_store_n(&context_->inside, 1u, __ATOMIC_RELAXED);
   __asm__ volatile("" : : : "memory");
-  if (context_->exit_request != 0) {
+  if (requested_now()) {
     __atomic_store_n(&context_->inside, 0u, __ATOMIC_RELAXED);
     return StringPart::Stopped;
   }
@@ -109,7 +109,7 @@ HelperResult SoftVcpu::string(u64 note) {
       }
     }
     // A walk may have written to a page table that holds code.
-    if (left != 0 && (context_->exit_request != 0 || epoch != epoch_)) return HelperResult::Leave;
+    if (left != 0 && (requested_now() || epoch != epoch_)) return HelperResult::Leave;
   }
   state.rip += note & InterpretNote::length_mask;
   return epoch == epoch_ ? HelperResult::Past : HelperResult::Leave;

@@ -84,6 +84,7 @@ class SoftVcpu final : public CountedVcpu,
   static HelperResult interpret(Context* context, u64 note);
   HelperResult fill(u64 linear, bool write, u64 note);
   HelperResult fill_group(u64 low, u64 note);
+  HelperResult interpret(u64 note);
   bool bounce(u64 linear, u64 bytes, bool write);
   u8* host_of(View view, u64 linear, bool write);
   HelperResult interpret_here(u64 note);
@@ -228,12 +229,21 @@ class SoftVcpu final : public CountedVcpu,
   void drop_page(GuestPhysical page);
   void answer(const Crew::Answer& wanted);
 
+  // Somebody wants this processor out of translated code.
+  bool requested_now() const { return context_->exit_request.load(std::memory_order_relaxed) != 0; }
+
+  void run_translated();
   // First thing when translated code comes to C++.
-  void left_translated_code() {
-    if constexpr (kAddressSanitizer) put_away_vector();
+  NACRE_NOT_INSTRUMENTED void left_translated_code() {
+    if constexpr (kSanitizer) put_away_vector();
   }
-  void put_away_vector();
-  void take_back_vector();
+  // Last thing when a helper goes back to it.
+  NACRE_NOT_INSTRUMENTED HelperResult back_to_translated_code(HelperResult result) {
+    if (result != HelperResult::Leave) take_back_vector();
+    return result;
+  }
+  NACRE_NOT_INSTRUMENTED void put_away_vector();
+  NACRE_NOT_INSTRUMENTED void take_back_vector();
   void note(Help help, u64 rip) {
     if (record_ == nullptr) return;
     put_away_vector();
