@@ -1,0 +1,151 @@
+// What keeps the kernel out of user pages: SMEP, SMAP, protection keys; and accesses that are the kernel's
+// whoever makes them.
+#include "suite.h"
+#define GROUP "paging"
+
+static void user_page(unsigned n) {
+  map(n, FRAME(n) | P | W | U);
+  BYTE(FRAME(n)) = 0xc3;
+}
+CASE(smep_fetch_of_a_user_page, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMEP, "no SMEP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smep);
+  TRY("jmp *%%rbx", "b"(PAGE(0)));
+  WANT_AT(PF, pf_present | pf_fetch, PAGE(0));
+}
+CASE(no_smep_fetch_of_a_user_page, "SDM 3A 4.6.1") {
+  user_page(0);
+  TRY("call *%%rbx", "b"(PAGE(0)));
+  WANT_DONE();
+}
+CASE(smep_lets_users_fetch, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMEP, "no SMEP");
+  set_cr4(base_cr4 | cr4_smep);
+  USER64("nop");
+  WANT_DONE();
+}
+CASE(smep_asks_all_levels_for_the_user_bit, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMEP, "no SMEP");
+  user_page(0);
+  touch_tables()[area >> 21] &= ~4ull;
+  set_cr4(base_cr4 | cr4_smep);
+  flush_translations();
+  TRY("call *%%rbx", "b"(PAGE(0)));
+  WANT_DONE();
+}
+CASE(smep_without_nxe_tells_fetches, "SDM 3A 4.7") {
+  NEEDS(HAS_SMEP, "no SMEP");
+  write_msr(msr_efer, base_efer & ~efer_nxe);
+  set_cr4(base_cr4 | cr4_smep);
+  map(0, 0);
+  TRY("jmp *%%rbx", "b"(PAGE(0)));
+  WANT_AT(PF, pf_fetch, PAGE(0));
+}
+CASE(smap_read, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("mov (%%rbx), %%rax", "b"(PAGE(0)));
+  WANT(PF, pf_present);
+}
+CASE(smap_write, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("mov %%rax, (%%rbx)", "b"(PAGE(0)));
+  WANT(PF, pf_present | pf_write);
+}
+CASE(smap_is_lifted_by_ac, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("stac\n mov (%%rbx), %%rax\n mov %%rax, (%%rbx)\n clac", "b"(PAGE(0)));
+  WANT_DONE();
+}
+CASE(smap_comes_back_with_clac, "SDM 2A CLAC") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("stac\n mov (%%rbx), %%rax\n clac\n" MARK "mov (%%rbx), %%rax", "b"(PAGE(0)));
+  WANT(PF, pf_present);
+}
+CASE(smap_is_lifted_by_popf, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("pushq $0x40002\n popfq\n mov (%%rbx), %%rax\n pushq $2\n popfq\n" MARK "mov (%%rbx), %%rax",
+      "b"(PAGE(0)));
+  WANT(PF, pf_present);
+}
+CASE(smap_does_not_stop_fetches, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  TRY("call *%%rbx", "b"(PAGE(0)));
+  WANT_DONE();
+}
+CASE(smap_without_write_protection, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  set_cr0(base_cr0 & ~(uint64_t)cr0_wp);
+  TRY("mov %%rax, (%%rbx)", "b"(PAGE(0)));
+  WANT(PF, pf_present | pf_write);
+}
+CASE(smap_of_a_stack, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  set_gate(PF, (idt[PF * 2] & 0xffff) | (idt[PF * 2] >> 32 & 0xffff0000),
+           (struct gate){kernel_code, 1, 0x8e});
+  TRY("mov %%rbx, %%rsp\n" MARK "push %%rax", "b"(PAGE(0) + 0x800));
+  WANT(PF, pf_present | pf_write);
+}
+CASE(stac_needs_smap, "SDM 2B STAC") {
+  NEEDS(!HAS_SMAP, "there is SMAP");
+  TRY("stac");
+  WANT(UD, 0);
+}
+CASE(user_stac, "SDM 2B STAC") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  USER64("stac");
+  WANT(UD, 0);
+}
+CASE(interrupt_gate_keeps_smap_by_clearing_nothing, "SDM 3A 6.12.1.2") {
+  // Delivery leaves AC alone.
+  NEEDS(HAS_SMAP, "no SMAP");
+  TRY("stac\n" MARK "ud2");
+  WANT(UD, 0);
+  EQUAL(seen.rflags & AC_flag, AC_flag);
+}
+CASE(smap_and_user_code_reading_its_own, "SDM 3A 4.6.1") {
+  NEEDS(HAS_SMAP, "no SMAP");
+  user_page(0);
+  set_cr4(base_cr4 | cr4_smap);
+  USER64("mov (%%rdi), %%rax", .rdi = PAGE(0));
+  WANT_DONE();
+}
+static void write_pkru(uint32_t value) {
+  __asm__ volatile("wrpkru" : : "a"(value), "c"(0), "d"(0));
+}
+CASE(protection_key_denies_access, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  map(0, FRAME(0) | P | W | U | 3ull << 59);
+  set_cr4(base_cr4 | cr4_pke);
+  write_pkru(1u << 6);
+  TRY("mov (%%rbx), %%rax", "b"(PAGE(0)));
+  WANT(PF, pf_present | pf_key);
+}
+CASE(protection_key_denies_user_writes, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  map(0, FRAME(0) | P | W | U | 3ull << 59);
+  set_cr4(base_cr4 | cr4_pke);
+  write_pkru(2u << 6);
+  USER64("mov (%%rdi), %%rax\n" MARK "mov %%rax, (%%rdi)", .rdi = PAGE(0));
+  WANT(PF, pf_present | pf_key | pf_write | pf_user);
+}
+CASE(wrpkru_without_pke, "SDM 2C WRPKRU") {
+  TRY("xor %%ecx, %%ecx\n xor %%edx, %%edx\n xor %%eax, %%eax\n" MARK ".byte 0x0f, 0x01, 0xef");
+  WANT(UD, 0);
+}
