@@ -5,6 +5,7 @@
 #include "app/console.hpp"
 #include "app/disk_option.hpp"
 #include "app/exit_status.hpp"
+#include "app/firmware_options.hpp"
 #include "app/guest_shares.hpp"
 #include "app/kernel_file.hpp"
 #include "app/life/control_process.hpp"
@@ -16,7 +17,7 @@ namespace nacre::app {
 namespace {
 
 constexpr const char* kFooter = R"(Exit status:
-  0    the guest switched itself off
+  0    the guest switched itself off, or wrote the code of --post-port PORT,end=CODE
   2    wrong options or unusable files; nothing was started
   4    the guest asked for a reset
   6    the guest's processor shut down (triple fault)
@@ -36,6 +37,7 @@ Without a terminal every byte goes through as it is, and the end of the input do
 Examples:
   nacre boot --kernel vmlinuz --initrd initrd.img --append 'console=ttyS0'
   nacre boot --kernel tests/kernel.elf --module 'user.elf arg' --debug-exit --timeout 10
+  nacre boot --firmware test.bin --debug-port 0xe9=out.txt --post-port 0x190,end=0xff --timeout 60
 )";
 
 constexpr unsigned kSlowerInLockStep = 6;
@@ -58,28 +60,6 @@ Result<std::vector<ModuleFile>> read_modules(const std::vector<std::string>& tex
     modules.push_back({TRY(read_part(path, "module", memory)), text});
   }
   return modules;
-}
-
-struct SerialPlace {
-  int in = -1, out = -1;
-  host::UniqueFd file;
-};
-
-Result<SerialPlace> serial_place(const char* option, const std::string& text) {
-  SerialPlace place;
-  if (text == "stdio") {
-    place.in = STDIN_FILENO;
-    place.out = STDOUT_FILENO;
-  } else if (text.starts_with("file:") && text.size() > 5) {
-    place.file = TRY(host::open_for_writing(text.c_str() + 5));
-    place.out = place.file.number();
-  } else if (text != "none") {
-    return Error(option)
-        .append(" does not take \"")
-        .append(text.c_str())
-        .append("\"; it takes stdio, file:PATH or none.");
-  }
-  return place;
 }
 
 int status_of(const Session::Outcome& outcome, const Console& console) {
@@ -128,9 +108,23 @@ BootCommand::BootCommand(CLI::App& app)
     : BootCommand(
           app.add_subcommand("boot", "Boot a kernel: Linux (bzImage, vmlinux), PVH ELF or multiboot 1")) {
   command_->footer(kFooter);
-  command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")
-      ->required()
+  command_->add_option("--kernel", kernel_, "The kernel: bzImage, x86-64 ELF, PVH ELF or multiboot 1 ELF")->type_name("FILE");
+  command_
+      ->add_option("--firmware", firmware_,
+                   "Instead of a kernel, start this ROM at the reset vector: it ends at 4 GiB, its last 256 KiB are also below 1 MiB")
       ->type_name("FILE");
+  command_
+      ->add_option("--debug-port", debug_ports_,
+                   "Give the guest this port: a byte written there goes to FILE (or stdio, stderr), reading it gives 0xe9; may be given "
+                   "again, up to four times")
+      ->type_name("PORT=FILE")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  command_
+      ->add_option("--post-port", post_port_,
+                   "Take power-on self-test codes from this port and tell the last at the end (all of them: --log post); CODE ends the "
+                   "machine, exit status 0")
+      ->type_name("PORT[,end=CODE]");
   auto* const control =
       command_
           ->add_option("--control", control_,
@@ -197,6 +191,19 @@ int BootCommand::run(const host::ClockPair& early) {
   return ExitStatus::bad_input;
 }
 
+// What cannot be together, before anything is opened.
+Status BootCommand::check_start(const std::string& kernel) const {
+  if (firmware_.empty() == kernel.empty()) {
+    return Error(firmware_.empty() ? "There is nothing to start; say which kernel (--kernel FILE) or which ROM (--firmware FILE)."
+                                   : "A machine starts a kernel or firmware, not both; give one of --kernel and --firmware.");
+  }
+  if (firmware_.empty()) return {};
+  for (const char* option : {"--append", "--initrd", "--module"}) {
+    if (command_->count(option) != 0) return Error(option).append(" is for kernels; firmware takes none. Leave it out.");
+  }
+  return {};
+}
+
 // The files' bytes live only as long as this takes.
 Status BootCommand::load(vm::Vm& vm, const vm::Config& config, const std::string& kernel) {
   host::FileBytes initrd;
@@ -214,8 +221,22 @@ Status BootCommand::load(vm::Vm& vm, const vm::Config& config, const std::string
 
 Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string& kernel,
                                  const lockstep::Options* lock_step, lockstep::Outcome* found) {
+  TRY(check_start(kernel));
   const auto signals = TRY(SignalEvents::create());
   vm::Config config = TRY(machine_.config(early));
+  host::FileBytes firmware;
+  if (!firmware_.empty()) firmware = TRY(read_firmware(firmware_));
+  config.firmware = firmware.bytes();
+  std::vector<DebugPortPlace> debug_ports;
+  for (const std::string& text : debug_ports_) {
+    debug_ports.push_back(TRY(debug_port_of(text)));
+    config.debug_ports.push_back(debug_ports.back().port);
+  }
+  if (!post_port_.empty()) {
+    const PostPort post = TRY(post_port_of(post_port_));
+    config.post_port = post.port;
+    config.last_post_code = post.end;
+  }
   config.debug_exit = debug_exit_;
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
@@ -237,15 +258,15 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   const bool at_console = console_ == "stdio";
   const bool serial_said = command_->count("--serial") != 0;
   if (at_console && serial_said && serial_ == "stdio") return Error{"Only one of --serial and --console can have stdio."};
-  auto place = TRY(serial_place("--serial", at_console && !serial_said ? "none" : serial_));
-  auto console_place = TRY(serial_place("--console", console_.empty() ? "none" : console_));
+  auto place = TRY(place_of("--serial", at_console && !serial_said ? "none" : serial_));
+  auto console_place = TRY(place_of("--console", console_.empty() ? "none" : console_));
   config.devices.console = !console_.empty();
   if (lock_step != nullptr && config.devices.console) return Error{"Engines are compared without --console, which writes to memory by itself."};
   config.devices.slots = slots_;
   std::unique_ptr<Control> control;
   if (!control_.empty()) control = TRY(Control::start(control_, slots_));
   auto vm = TRY(vm::Vm::create(config));
-  if (auto status = load(*vm, config, kernel); !status) return status.error();
+  if (!kernel.empty()) TRY(load(*vm, config, kernel));
 
   // In the order of Vm's ports.
   auto serial = TRY(Console::create(place.in, place.out));
@@ -259,12 +280,18 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
     const host::TerminalSize size = host::terminal_size(console_place.out);
     vm->resize_console(static_cast<u16>(size.columns), static_cast<u16>(size.rows));
   }
+  std::vector<std::unique_ptr<Console>> debug_consoles;
+  for (const DebugPortPlace& port : debug_ports) {
+    debug_consoles.push_back(TRY(Console::create(-1, port.place.out)));
+    clients.push_back(debug_consoles.back().get());
+  }
   Session session(*vm, signals, clients, machine_.timeout);
   const auto outcome = TRY(session.run());
   serial->close();
   console->close();
   if (config.trace_topics != 0 && outcome.ending.kind != vm::Ending::Kind::PowerOff)
     vm->trace().dump(vm->state(0));
+  if (config.post_port) complain(session.post_report().c_str());
   return status_of(outcome, at_console ? *console : *serial);
 }
 

@@ -24,6 +24,7 @@ class BootCommand {
   CLI::App* command_;
 
  private:
+  [[nodiscard]] Status check_start(const std::string& kernel) const;
   Status load(vm::Vm& vm, const vm::Config& config, const std::string& kernel);
 
   MachineOptions machine_;
@@ -31,7 +32,9 @@ class BootCommand {
   std::string vsock_;
   std::vector<std::string> networks_;
   std::vector<std::string> shares_;
-  std::string kernel_, initrd_, append_, serial_ = "stdio", console_;
+  std::string kernel_, firmware_, post_port_;
+  std::vector<std::string> debug_ports_;
+  std::string initrd_, append_, serial_ = "stdio", console_;
   std::vector<std::string> modules_;
   std::string control_;
   unsigned slots_ = 0;

@@ -50,7 +50,7 @@ void MachineOptions::add_to(CLI::App& command) {
       ->type_name("SECONDS");
   command
       .add_option("--log", log,
-                  "Trace to stderr: any of event, port, mmio, msr, control, unknown, direct, block, exec, "
+                  "Trace to stderr: any of event, port, mmio, msr, control, unknown, direct, block, post, exec, "
                   "last, all, with commas between (block: soft only; exec and last: interp only)")
       ->type_name("TOPICS");
   command.add_option("--log-file", log_file, "Trace to this file instead of stderr")->type_name("FILE");
@@ -98,7 +98,7 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
       return Error("\"")
           .append(log.c_str())
           .append(
-              "\" is not what --log takes: event, port, mmio, msr, control, unknown, direct, block, exec, "
+              "\" is not what --log takes: event, port, mmio, msr, control, unknown, direct, block, post, exec, "
               "last or all, with commas between.");
     }
   }

@@ -28,7 +28,8 @@ Result<Session::Outcome> Session::run() {
     serve();
     if (vm_.stuck() && !told_stuck_) {
       told_stuck_ = true;
-      complain("The guest has halted with interrupts off; nothing will wake it.");
+      const std::string post = vm_.last_post_code() < 0 ? "" : " " + post_report();
+      complain(("The guest has halted with interrupts off; nothing will wake it." + post).c_str());
     }
     if (limit_ns_ != 0 && clock_now() >= limit_ns_) end(Cause::TimeLimit);
   }
@@ -37,6 +38,13 @@ Result<Session::Outcome> Session::run() {
   if (outcome_.ending.kind != vm::Ending::Kind::Stopped) outcome_.cause = Cause::Guest;
   drain();
   return std::move(outcome_);
+}
+
+std::string Session::post_report() const {
+  const int code = vm_.last_post_code();
+  if (code < 0) return "No POST code was written.";
+  constexpr const char* kDigits = "0123456789abcdef";
+  return std::string("The last was POST code 0x") + kDigits[code >> 4] + kDigits[code & 15] + ".";
 }
 
 void Session::end(Cause cause, int signal) {

@@ -3,6 +3,7 @@
 
 #include <poll.h>
 
+#include <string>
 #include <vector>
 
 #include "app/signal_events.hpp"
@@ -46,6 +47,8 @@ class Session {
   };
   // Starts the machine and returns when its life is over and its output is written.
   Result<Outcome> run();
+  // A sentence about the last power-on self-test code.
+  [[nodiscard]] std::string post_report() const;
 
  private:
   [[nodiscard]] int wait_milliseconds() const;

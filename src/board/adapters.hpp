@@ -4,6 +4,7 @@
 
 #include "base/clock.hpp"
 #include "board/environment.hpp"
+#include "device/debug/debug_ports.hpp"
 #include "device/ports.hpp"
 #include "irq/local_apic/local_apic.hpp"
 #include "memory/address_space.hpp"
@@ -33,13 +34,19 @@ class SerialOutput final : public device::ByteSink {
   unsigned port_;
 };
 
-class DebugOutput final : public device::ByteSink {
+// A debug port and where its bytes go.
+class DebugPort final : public memory::PortHandler, private device::ByteSink {
  public:
-  explicit DebugOutput(Environment& environment) : environment_(environment) {}
-  void put(u8 byte) override { environment_.debug_output(byte); }
+  DebugPort(Environment& environment, unsigned which) : environment_(environment), which_(which) {}
+  u32 read(u16, unsigned) override { return console_.read(); }
+  void write(u16, unsigned, u32 value) override { console_.write(static_cast<u8>(value)); }
 
  private:
+  void put(u8 byte) override { environment_.debug_output(which_, byte); }
+
   Environment& environment_;
+  unsigned which_;
+  device::DebugConsole console_{*this};
 };
 
 class PowerOutput final : public device::PowerSink {

@@ -33,6 +33,7 @@ Status Board::check_options() const {
         .append_number(o.serial_ports)
         .append(" serial ports is not possible; choose 1 or 2.");
   }
+  NACRE_CHECK(o.firmware_bytes <= kMaxFirmware && o.debug_port_count <= kMaxDebugPorts);
   NACRE_CHECK(o.ram != nullptr && o.page_flags != nullptr && o.tsc_hz >= 1000);
   return {};
 }
@@ -55,7 +56,9 @@ Status Board::map_ram() {
   const u64 low_end = low_ram_end(options_.memory_bytes);
   TRY(add(0, kVgaHole, 0));
   TRY(add(kShadowBase, low_end, kShadowBase));
-  return add(kHighRamBase, high_ram_end(options_.memory_bytes), low_end);
+  TRY(add(kHighRamBase, high_ram_end(options_.memory_bytes), low_end));
+  if (options_.firmware == nullptr) return {};
+  return memory_.add_rom(GuestPhysical(kHighRamBase - options_.firmware_bytes), options_.firmware_bytes, options_.firmware);
 }
 
 void Board::add_processors() {
@@ -80,6 +83,23 @@ void Board::add_processors() {
 void Board::reset() {
   chipset_.reset();
   for (unsigned i = 0; i < options_.processors; ++i) port(i).reset();
+  if (options_.firmware != nullptr) {
+    shadow_firmware();
+  } else {
+    write_tables();
+  }
+  for (u64& announced : announced_deadline_) announced = 0;
+  base_ = environment_.instant();
+}
+
+// On a PC the first mebibyte shows the ROM until its code has copied it to the RAM behind. Here it is in RAM from the
+// start, as if that had been done: code that copies itself there, or unlocks the RAM first, finds no difference.
+void Board::shadow_firmware() {
+  const u64 bytes = options_.firmware_bytes < kMaxShadow ? options_.firmware_bytes : kMaxShadow;
+  NACRE_CHECK(memory_.write(GuestPhysical(kMiB - bytes), options_.firmware + options_.firmware_bytes - bytes, bytes));
+}
+
+void Board::write_tables() {
   u8* tables = memory_.host(GuestPhysical(kTablesBase), true);
   NACRE_CHECK(tables != nullptr);
   const Status built =
@@ -90,8 +110,6 @@ void Board::reset() {
   // reboot=bios): ask for the reset instead. mov dx, 0xcf9; mov al, 6; out dx, al; hlt; jmp to the hlt
   constexpr u8 reboot[] = {0xba, kPortReset & 0xff, kPortReset >> 8, 0xb0, 0x06, 0xee, 0xf4, 0xeb, 0xfd};
   NACRE_CHECK(memory_.write(GuestPhysical(kResetVector), reboot, sizeof reboot));
-  for (u64& announced : announced_deadline_) announced = 0;
-  base_ = environment_.instant();
 }
 
 ProcessorPort& Board::port(unsigned i) {

@@ -93,6 +93,8 @@ class Board final : private ProcessorHost {
 
   [[nodiscard]] Status check_options() const;
   Status map_ram();
+  void shadow_firmware();
+  void write_tables();
   void add_processors();
   ProcessorPort& port(unsigned i);
 

@@ -77,7 +77,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                    .processors = 2,
                    .serial_ports = 2,
                    .debug_exit = true,
-                   .debug_console = true});
+                   .debug_ports = {0xe9},
+                   .debug_port_count = 1,
+                   .post_port = 0x190});
   for (Step step; size >= sizeof step; data += sizeof step, size -= sizeof step) {
     std::memcpy(&step, data, sizeof step);
     run(board, step);

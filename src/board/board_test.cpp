@@ -217,13 +217,76 @@ TEST(Board, power_events) {
 }
 
 TEST(Board, debug_ports_are_absent_unless_asked_for) {
-  TestBoard plain, with({.debug_console = true});
+  TestBoard plain, with({.debug_ports = {0xe9, 0x402}, .debug_port_count = 2});
   out(plain.cpu(), 0xf4, 1, 4);
   EXPECT_TRUE(plain.environment.power.empty());
   EXPECT_EQ(in(plain.cpu(), 0xe9), 0xffu);
   EXPECT_EQ(in(with.cpu(), 0xe9), 0xe9u);
   out(with.cpu(), 0xe9, 'd');
-  EXPECT_EQ(with.environment.debug, "d");
+  out(with.cpu(), 0x402, 'e');
+  EXPECT_EQ(in(with.cpu(), 0x402), 0xe9u);
+  EXPECT_EQ(with.environment.debug[0], "d");
+  EXPECT_EQ(with.environment.debug[1], "e");
+}
+
+TEST(Board, post_codes_are_told_from_the_port_that_was_asked_for) {
+  TestBoard plain, elsewhere({.post_port = 0x190}), usual({.post_port = 0x80});
+  for (TestBoard* board : {&plain, &elsewhere, &usual}) {
+    out(board->cpu(), 0x80, 0x11);
+    EXPECT_EQ(in(board->cpu(), 0x80), 0x11u);
+    out(board->cpu(), 0x190, 0x22);
+  }
+  EXPECT_TRUE(plain.environment.post.empty());
+  EXPECT_EQ(elsewhere.environment.post, std::vector<u8>{0x22});
+  EXPECT_EQ(usual.environment.post, std::vector<u8>{0x11});
+  EXPECT_EQ(in(plain.cpu(), 0x190), 0xffu);
+  TestBoard debug({.debug_ports = {0x80}, .debug_port_count = 1});  // takes the usual port's place
+  EXPECT_EQ(in(debug.cpu(), 0x80), 0xe9u);
+}
+
+TEST(Board, ports_that_are_taken_are_refused) {
+  for (const Options& options : {Options{.debug_ports = {0x3f8}, .debug_port_count = 1}, Options{.debug_exit = true, .post_port = 0xf4},
+                                 Options{.debug_ports = {0xe9}, .debug_port_count = 1, .post_port = 0xe9}}) {
+    std::vector<u8> ram(4 * kMiB), flags(1024);
+    Options whole = options;
+    whole.memory_bytes = ram.size();
+    whole.ram = ram.data();
+    whole.page_flags = flags.data();
+    whole.tsc_hz = TestEnvironment::kTscHz;
+    TestEnvironment environment;
+    auto board = std::make_unique<Board>(whole, environment);
+    EXPECT_FALSE(board->assemble().ok());
+  }
+}
+
+TEST(Board, firmware_ends_at_4_GiB_and_its_end_below_1_MiB_where_it_can_be_written) {
+  std::vector<u8> rom(512 * kKiB, 0x5a);
+  rom.front() = 1;
+  rom[256 * kKiB] = 2;
+  rom.back() = 3;
+  TestBoard board({.firmware = rom.data(), .firmware_bytes = rom.size()});
+  const auto byte_at = [&](u64 address) { return board.cpu().mmio_read(GuestPhysical(address), 1); };
+  EXPECT_EQ(byte_at(kHighRamBase - rom.size()), 1u);
+  EXPECT_EQ(byte_at(kHighRamBase - 256 * kKiB), 2u);
+  EXPECT_EQ(byte_at(kHighRamBase - 1), 3u);
+  EXPECT_EQ(byte_at(kHighRamBase - rom.size() - 1), 0xffu);
+  EXPECT_EQ(byte_at(0xc0000), 2u);
+  EXPECT_EQ(byte_at(0xfffff), 3u);
+  board.cpu().mmio_write(GuestPhysical(kHighRamBase - 1), 1, 7);
+  EXPECT_EQ(byte_at(kHighRamBase - 1), 3u);
+  EXPECT_EQ(board->memory().host(GuestPhysical(kHighRamBase - 1), true), nullptr);
+  const u8 changed = 9;
+  ASSERT_TRUE(board->memory().write(GuestPhysical(0xfffff), &changed, 1));
+  EXPECT_EQ(byte_at(0xfffff), 9u);
+  board->reset();
+  EXPECT_EQ(byte_at(0xfffff), 3u);
+}
+
+TEST(Board, small_firmware_leaves_the_rest_of_the_first_mebibyte_alone) {
+  std::vector<u8> rom(64 * kKiB, 0x5a);
+  TestBoard board({.firmware = rom.data(), .firmware_bytes = rom.size()});
+  EXPECT_EQ(*board->memory().host(GuestPhysical(0xeffff), true), 0);
+  EXPECT_EQ(*board->memory().host(GuestPhysical(0xf0000), true), 0x5a);
 }
 
 TEST(Board, pci_has_a_host_bridge_and_nothing_else_by_both_ways) {
@@ -414,7 +477,7 @@ TEST(Board, reset_brings_it_back_to_where_it_began) {
 // Whatever a guest does with ports, windows and MSRs, nothing of ours breaks. board_fuzz.cpp has no bound.
 TEST(Board, survives_random_accesses) {
   std::mt19937_64 random(7);
-  TestBoard board({.processors = 2, .serial_ports = 2, .debug_exit = true, .debug_console = true});
+  TestBoard board({.processors = 2, .serial_ports = 2, .debug_exit = true, .debug_ports = {0xe9}, .debug_port_count = 1, .post_port = 0x190});
   const u64 windows[] = {kIoApicBase, kLocalApicBase, kEcamBase, 0xa0000, kEcamBase + 0xff8, kPciWindowBase};
   const u32 msrs[] = {0x1b, 0x6e0, 0x4b564d00, 0x4b564d01};
   const u16 ports[] = {0x20, 0x40, 0x60,  0x70,  0x80,  0x92,  0xa0,

@@ -12,6 +12,12 @@ constexpr u16 kResetOffset = kPortReset - kPortPciAddress, kDataOffset = kPortPc
 // System control port A (0x92): bit 0 resets, bit 1 is the A20 gate, always open here.
 constexpr u8 kFastReset = 1 << 0, kA20 = 1 << 1;
 
+// A port of the user's choice.
+Status claim_asked(memory::PortSpace& ports, u16 port, memory::PortHandler& handler) {
+  if (ports.claim(port, 1, handler).ok()) return {};
+  return Error("Port ").append_number(port, 16).append(" is another device's already; choose another for --debug-port or --post-port.");
+}
+
 u64 earlier(u64 a, u64 b) {
   return a < b ? a : b;
 }
@@ -23,7 +29,6 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
     : options_(options),
       environment_(environment),
       clock_(environment),
-      debug_output_(environment),
       power_(environment),
       pic_(to_processors),
       ioapic_(bus, kIoApicId),
@@ -43,7 +48,7 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
       reset_port_(power_),
       panic_(power_),
       debug_exit_(power_),
-      debug_console_(debug_output_) {}
+      debug_ports_{{environment, 0}, {environment, 1}, {environment, 2}, {environment, 3}} {}
 
 Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(memory.add_mmio(GuestPhysical(kIoApicBase), kPageSize, ioapic_window_));
@@ -57,7 +62,6 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPort61, 1, port61_));
   TRY(ports.claim(kPortKeyboard, 1, keyboard_port_));
   TRY(ports.claim(kPortCmos, 2, rtc_ports_));
-  TRY(ports.claim(kPortPost, 1, post_port_));
   TRY(ports.claim(kPort92, 1, port92_port_));
   TRY(ports.claim(kPortPicSlave, 2, pic_slave_ports_));
   TRY(ports.claim(kPortCom1, device::Uart16550::kPorts, com1_ports_));
@@ -67,8 +71,16 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPortPciAddress, 8, pci_ports_, 4));
   TRY(ports.claim(kPortPanic, 1, panic_port_));
   if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
-  if (options_.debug_console) TRY(ports.claim(kPortDebugConsole, 1, debug_console_port_));
-  return {};
+  for (unsigned i = 0; i < options_.debug_port_count; ++i) TRY(claim_asked(ports, options_.debug_ports[i], debug_ports_[i]));
+  return claim_post_ports(ports);
+}
+
+// The usual port is there always, as code uses it for a delay, unless something else was asked for there.
+Status Chipset::claim_post_ports(memory::PortSpace& ports) {
+  bool taken = options_.post_port == kPortPost;
+  for (unsigned i = 0; i < options_.debug_port_count; ++i) taken = taken || options_.debug_ports[i] == kPortPost;
+  if (!taken) TRY(ports.claim(kPortPost, 1, post_port_));
+  return options_.post_port ? claim_asked(ports, *options_.post_port, told_post_port_) : Status{};
 }
 
 void Chipset::reset() {
@@ -102,6 +114,10 @@ void Chipset::write_memory_size(u64 memory_bytes) {
   store(0x17, (low - kMiB) / kKiB);
   store(0x30, (low - kMiB) / kKiB);
   store(0x34, low > 16 * kMiB ? (low - 16 * kMiB) / (64 * kKiB) : 0);
+  // Emulators' convention, which firmware reads: memory above 4 GiB in 64 KiB, three bytes, and processors but one.
+  const u64 high = (memory_bytes - low) / (64 * kKiB);
+  for (u8 i = 0; i < 3; ++i) rtc_.set_nvram(static_cast<u8>(0x5b + i), static_cast<u8>(high >> 8 * i));
+  rtc_.set_nvram(0x5f, static_cast<u8>(options_.processors - 1));
 }
 
 u64 Chipset::next_deadline() const {
@@ -165,6 +181,11 @@ u32 Chipset::read_serial(unsigned port, u16 offset) {
 void Chipset::write_serial(unsigned port, u16 offset, u32 value) {
   serial_[port].uart.write(offset, static_cast<u8>(value));
   check_input_room(port);
+}
+
+void Chipset::write_told_post(u16, unsigned, u32 value) {
+  told_post_.write(static_cast<u8>(value));
+  environment_.post_code(told_post_.read());
 }
 
 u32 Chipset::read_pci(u16 offset, unsigned size) {

@@ -51,6 +51,7 @@ class Chipset {
     bool input_waits = false;  // the host has more than fitted
   };
 
+  Status claim_post_ports(memory::PortSpace& ports);
   void write_memory_size(u64 memory_bytes);
   void check_input_room(unsigned port);
 
@@ -89,13 +90,12 @@ class Chipset {
   void write_panic(u16, unsigned, u32 value) { panic_.write(static_cast<u8>(value)); }
   u32 read_debug_exit(u16, unsigned) { return debug_exit_.read(); }
   void write_debug_exit(u16, unsigned, u32 value) { debug_exit_.write(value); }
-  u32 read_debug_console(u16, unsigned) { return debug_console_.read(); }
-  void write_debug_console(u16, unsigned, u32 value) { debug_console_.write(static_cast<u8>(value)); }
+  u32 read_told_post(u16, unsigned) { return told_post_.read(); }
+  void write_told_post(u16, unsigned, u32 value);
 
   const Options options_;
   Environment& environment_;
   EnvironmentClock clock_;
-  DebugOutput debug_output_;
   PowerOutput power_;
 
   irq::Pic pic_;
@@ -108,10 +108,10 @@ class Chipset {
   Serial serial_[kMaxSerialPorts];
   device::I8042 keyboard_;
   device::ResetPort reset_port_;
-  device::PostPort post_;
+  device::PostPort post_, told_post_;  // the usual port, and the one whose codes are told
   device::Pvpanic panic_;
   device::DebugExit debug_exit_;
-  device::DebugConsole debug_console_;
+  DebugPort debug_ports_[kMaxDebugPorts];
   PciHost pci_;
   u8 port92_ = 0;
   bool timers_touched_ = false;
@@ -133,7 +133,7 @@ class Chipset {
   Ports<Chipset, &Chipset::read_post, &Chipset::write_post> post_port_{*this};
   Ports<Chipset, &Chipset::read_panic, &Chipset::write_panic> panic_port_{*this};
   Ports<Chipset, &Chipset::read_debug_exit, &Chipset::write_debug_exit> debug_exit_port_{*this};
-  Ports<Chipset, &Chipset::read_debug_console, &Chipset::write_debug_console> debug_console_port_{*this};
+  Ports<Chipset, &Chipset::read_told_post, &Chipset::write_told_post> told_post_port_{*this};
 };
 
 }  // namespace nacre::board

@@ -56,7 +56,8 @@ class Environment {
 
   virtual void serial_output(unsigned port, u8 byte) = 0;  // port 0 (COM1) or 1 (COM2) transmits
   virtual void serial_input_room(unsigned port) = 0;       // it can take input again after having been full
-  virtual void debug_output(u8 byte) = 0;                  // port 0xe9, when Options::debug_console
+  virtual void debug_output(unsigned which, u8 byte) = 0;  // the port that is Options::debug_ports[which]
+  virtual void post_code(u8 code) = 0;                     // at Options::post_port
 
  protected:
   ~Environment() = default;

@@ -21,6 +21,8 @@ inline constexpr u64 kTablesBase = 0xe0000;  // RSDP first, then the other table
 inline constexpr u64 kTablesBytes = 0x1fff0;
 inline constexpr u64 kResetVector = 0xffff0;  // what f000:fff0 is on a PC: code that resets the machine
 static_assert(kTablesBase + kTablesBytes == kResetVector);
+// A ROM ends where the first 4 GiB do, and its end is in memory below 1 MiB too: as much of it as SeaBIOS copies there.
+inline constexpr u64 kMaxFirmware = 16 * kMiB, kMaxShadow = kMiB - kShadowBase;
 
 // The hole below 4 GiB.
 inline constexpr u64 kPciWindowBase = kLowRamLimit;  // for BARs, up to the ECAM window …
@@ -35,7 +37,7 @@ static_assert(kEcamBase % kEcamBytes == 0);
 // Ports.
 inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPortKeyboardData = 0x60, kPort61 = 0x61,
                      kPortKeyboard = 0x64, kPortCmos = 0x70, kPortPost = 0x80, kPort92 = 0x92,
-                     kPortPicSlave = 0xa0, kPortDebugConsole = 0xe9, kPortDebugExit = 0xf4, kPortCom1 = 0x3f8,
+                     kPortPicSlave = 0xa0, kPortDebugExit = 0xf4, kPortCom1 = 0x3f8,
                      kPortCom2 = 0x2f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8, kPortReset = 0xcf9,
                      kPortPciData = 0xcfc, kPortPanic = 0x505;  // the last where QEMU has it
 // The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.

@@ -16,7 +16,8 @@ struct TestEnvironment final : Environment {
   std::vector<unsigned> kicks, nmis, inits, unhalts;
   std::vector<std::pair<unsigned, u8>> startups;
   std::vector<PowerEvent> power;
-  std::string serial[kMaxSerialPorts], debug;
+  std::string serial[kMaxSerialPorts], debug[kMaxDebugPorts];
+  std::vector<u8> post;
   unsigned room[kMaxSerialPorts] = {};
   unsigned deadline_moves = 0;
 
@@ -34,7 +35,8 @@ struct TestEnvironment final : Environment {
   void power_event(PowerEvent event) override { power.push_back(event); }
   void serial_output(unsigned port, u8 byte) override { serial[port] += static_cast<char>(byte); }
   void serial_input_room(unsigned port) override { ++room[port]; }
-  void debug_output(u8 byte) override { debug += static_cast<char>(byte); }
+  void debug_output(unsigned which, u8 byte) override { debug[which] += static_cast<char>(byte); }
+  void post_code(u8 code) override { post.push_back(code); }
 };
 
 // A board with RAM of its own.

@@ -135,6 +135,8 @@ bool Model::claims(CpuidWord word, unsigned bit) const {
 u64 Model::cr4_mask() const {
   u64 mask = Cr4::TSD | Cr4::DE | Cr4::PSE | Cr4::PAE | Cr4::PGE | Cr4::PCE | Cr4::OSFXSR | Cr4::OSXMMEXCPT |
              Cr4::UMIP | Cr4::PCIDE | Cr4::FSGSBASE | Cr4::SMEP | Cr4::SMAP;
+  // Not claimed, so that nobody drives machine checks that never come; but OVMF sets it unasked, before it has an IDT.
+  mask |= Cr4::MCE;
   if (has(Feature::Xsave)) mask |= Cr4::OSXSAVE;
   return mask;
 }

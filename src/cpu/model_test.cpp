@@ -130,6 +130,7 @@ TEST(Model, WhatNoEngineRunsIsNeverClaimed) {
   EXPECT_FALSE(bit(one.ecx, 3));   // MONITOR
   EXPECT_FALSE(bit(one.ecx, 5));   // VMX
   EXPECT_FALSE(bit(one.edx, 7));   // MCE
+  EXPECT_NE(model.cr4_mask() & x86::Cr4::MCE, 0u);  // which may be set all the same
   const CpuidLeaf seven = model.cpuid(7, 0, state);
   EXPECT_FALSE(bit(seven.ebx, 4));                              // HLE
   EXPECT_FALSE(bit(seven.ebx, 11));                             // RTM

@@ -51,7 +51,7 @@ class Devices {
   // When no vCPU runs any more.
   void stop();
   // Null: there is none.
-  [[nodiscard]] ConsolePort* console() { return console_port_.get(); }
+  [[nodiscard]] ConsolePort* console() const { return console_port_.get(); }
   // The size of the terminal that is behind it.
   void resize_console(u16 columns, u16 rows);
   [[nodiscard]] Slots& slots() { return slots_for_cards_; }

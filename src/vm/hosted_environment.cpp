@@ -3,6 +3,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "vm/trace.hpp"
+
 namespace nacre::vm {
 
 u64 HostedEnvironment::wall_clock() {
@@ -80,10 +82,19 @@ void HostedEnvironment::end(Ending::Kind kind, u32 code) {
 }
 
 void HostedEnvironment::serial_output(unsigned port, u8 byte) {
-  if (port >= kSerialPorts) return;
+  if (port < kSerialPorts) put_output(port, byte);
+}
+
+void HostedEnvironment::post_code(u8 code) {
+  post_code_.store(code);
+  if (post_trace_ != nullptr) post_trace_->post(code);
+  if (code == last_post_) end(Ending::Kind::PowerOff);
+}
+
+void HostedEnvironment::put_output(unsigned ring, u8 byte) {
   // Full only when a guest writes on while the I/O thread is stuck: congested() has held it up before that,
   // but for bytes within one call of the board.
-  static_cast<void>(output_[port].put(byte));
+  static_cast<void>(output_[ring].put(byte));
   attention_.raise();
 }
 

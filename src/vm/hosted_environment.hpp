@@ -21,6 +21,7 @@
 namespace nacre::vm {
 
 inline constexpr unsigned kSerialPorts = 2;
+inline constexpr unsigned kDebugPorts = board::kMaxDebugPorts;
 inline constexpr usize kSerialOutputBytes = 64 * kKiB;
 inline constexpr usize kSerialInputBytes = 16 * kKiB;
 // Fuller than this, the vCPU that writes waits for the I/O thread, outside the lock.
@@ -43,6 +44,8 @@ struct ProcessorLink {
   }
   [[nodiscard]] bool is_signalled() const { return non_maskable || init || unhalted || start_up >= 0; }
 };
+
+class Trace;
 
 class HostedEnvironment final : public board::Environment {
  public:
@@ -67,7 +70,8 @@ class HostedEnvironment final : public board::Environment {
   void power_event(board::PowerEvent event) override;
   void serial_output(unsigned port, u8 byte) override;
   void serial_input_room(unsigned port) override;
-  void debug_output(u8 byte) override { serial_output(0, byte); }
+  void debug_output(unsigned which, u8 byte) override { put_output(kSerialPorts + which, byte); }
+  void post_code(u8 code) override;
 
   // Under the lock, each once: the processors that deadline_moved() was called for, and those to be kicked,
   // as bit sets. Kicks are system calls: they are made when the lock is free again, which is what the kicked
@@ -94,6 +98,7 @@ class HostedEnvironment final : public board::Environment {
   [[nodiscard]] Ending::Kind ended() const { return kind_.load(); }
   [[nodiscard]] u32 ending_code() const { return code_; }
 
+  // The serial ports' first, then the debug ports'.
   using OutputRing = ByteRing<kSerialOutputBytes>;
   [[nodiscard]] OutputRing& output(unsigned port) { return output_[port]; }
   // Set by the I/O thread when it is done with a congested ring; where the vCPU thread waits for that.
@@ -116,6 +121,13 @@ class HostedEnvironment final : public board::Environment {
     if (input_space_wanted_.load() && input_space_wanted_.exchange(false)) attention_.raise();
   }
 
+  // The last power-on self-test code; less than 0: none yet.
+  [[nodiscard]] int last_post_code() const { return post_code_.load(); }
+  // A code that ends the machine, as PowerOff. Before it runs.
+  void end_at_post_code(u8 code) { last_post_ = code; }
+  // Who is told of codes; null: nobody. Before the machine runs.
+  void trace_post_codes(Trace* trace) { post_trace_ = trace; }
+
   void call_input_output() { attention_.raise(); }
 
   [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
@@ -124,15 +136,20 @@ class HostedEnvironment final : public board::Environment {
   [[nodiscard]] const host::TscClock& clock() const { return clock_; }
 
  private:
+  void put_output(unsigned ring, u8 byte);
+
   const host::TscClock& clock_;
   Attention& attention_;
   unsigned processors_;
   std::array<ProcessorLink, board::kMaxProcessors> links_;
-  std::array<OutputRing, kSerialPorts> output_;
+  std::array<OutputRing, kSerialPorts + kDebugPorts> output_;
   std::array<InputRing, kSerialPorts> input_;
   std::array<bool, kSerialPorts> input_room_ = {};  // under the lock
   std::atomic<bool> input_space_wanted_ = false;
   std::atomic<u32> drained_ = 0;
+  Trace* post_trace_ = nullptr;
+  int last_post_ = -1;
+  std::atomic<int> post_code_ = -1;
   u32 deadlines_moved_ = 0, kicks_ = 0, wakes_ = 0;  // under the lock
 
   std::atomic<bool> ending_claimed_ = false;

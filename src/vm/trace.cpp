@@ -18,7 +18,7 @@ constexpr Word kWords[] = {
     {"port", TraceTopic::port},        {"io", TraceTopic::port},         {"mmio", TraceTopic::mmio},
     {"msr", TraceTopic::msr},          {"unknown", TraceTopic::unknown}, {"last", TraceTopic::last},
     {"direct", TraceTopic::direct},    {"control", TraceTopic::control},
-    {"block", TraceTopic::block},      {"all", ~(TraceTopic::last | TraceTopic::block) & 0x3ff},
+    {"block", TraceTopic::block},      {"post", TraceTopic::post},       {"all", ~(TraceTopic::last | TraceTopic::block) & 0x7ff},
 };
 
 u32 topic_of(const char* text, usize length) {
@@ -162,6 +162,11 @@ void Trace::direct(const char* why_not) {
   Line line;
   line.text("direct: programs are translated, not run as themselves: ").text(why_not);
   line.write_to(file_);
+}
+
+void Trace::post(u8 code) {
+  if (!wants(TraceTopic::post)) return;
+  Line().text("post ").hex(code).text(" time ").decimal(clock_.now() / 1000).text(" us").write_to(file_);
 }
 
 void Trace::msr(const cpu::State& state, bool write, u32 number, u64 value, bool known) {

@@ -21,6 +21,7 @@ struct TraceTopic {
   static constexpr u32 direct = 1 << 7;   // why programs are not run as themselves
   static constexpr u32 control = 1 << 8;  // changes of CR0, CR3, CR4, EFER, XCR0
   static constexpr u32 block = 1 << 9;    // each block of translated code that is entered (soft)
+  static constexpr u32 post = 1 << 10;    // power-on self-test codes
 };
 
 // "exec,event,port" as a mask. 0 for an unknown word.
@@ -47,6 +48,7 @@ class Trace final : public engine::Tracer {
   void port(bool write, u16 number, unsigned size, u32 value);
   void mmio(bool write, GuestPhysical address, unsigned size, u64 value);
   void direct(const char* why_not);
+  void post(u8 code);
 
   // Registers, and the last instructions if they were kept.
   void dump(const cpu::State& state);

@@ -2,17 +2,19 @@
 
 #include <malloc.h>
 #include <sched.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include "cpu/host_cpuid.hpp"
 #include "host/confine.hpp"
+#include "host/error.hpp"
 #include "host/signals.hpp"
 #include "vm/kick_handler.hpp"
 
 namespace nacre::vm {
 namespace {
 
-board::Options board_options(const Config& config, const host::GuestRam& ram, u64 tsc_hz) {
+board::Options board_options(const Config& config, const host::GuestRam& ram, const host::Mapping& rom, u64 tsc_hz) {
   board::Options options;
   options.memory_bytes = ram.size();
   options.ram = ram.data();
@@ -21,7 +23,20 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, u6
   options.processors = config.processors;
   options.serial_ports = config.serial_ports;
   options.debug_exit = config.debug_exit;
+  for (const u16 port : config.debug_ports) options.debug_ports[options.debug_port_count++] = port;
+  options.post_port = config.post_port;
+  options.firmware = rom.data();
+  options.firmware_bytes = rom.data() == nullptr ? 0 : rom.size();
   return options;
+}
+
+// Read-only, so that nothing here can write to it by mistake either.
+Result<host::Mapping> make_rom(std::span<const u8> bytes) {
+  if (bytes.empty()) return host::Mapping{};
+  auto rom = TRY(host::Mapping::anonymous(bytes.size()));
+  __builtin_memcpy(rom.data(), bytes.data(), bytes.size());
+  if (mprotect(rom.data(), rom.size(), PROT_READ) != 0) return host::errno_error("Cannot protect", "the firmware's copy");
+  return rom;
 }
 
 // Those this process may run on.
@@ -45,32 +60,40 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   if (auto status = host::SignalDispatcher::install(); !status) return status.error();
   // One heap for all threads: glibc's further ones read /proc now and then, which confined threads may not.
   mallopt(M_ARENA_MAX, 1);
+  if (config.debug_ports.size() > kDebugPorts)
+    return Error("A guest can have at most ").append_number(kDebugPorts).append(" debug ports.");
   auto ram = TRY(host::GuestRam::create(config.memory_bytes));
+  auto rom = TRY(make_rom(config.firmware));
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
-  std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram)));
+  std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram), std::move(rom)));
   if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   vm->group_ = TRY(engine::make_group(config.engine, vm->machine_.board.memory(), config.processors));
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
   }
+  if (!config.firmware.empty()) vm->processors_.front()->reset();
   const bool asked = config.engine == engine::Kind::Soft && config.direct != engine::DirectMode::Off;
   if (const char* why = no_direct(config); asked && why != nullptr) vm->trace_.direct(why);
   return vm;
 }
 
-Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram)
+Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom)
     : clock_(clock),
       attention_(std::move(attention)),
       ram_(std::move(ram)),
+      rom_(std::move(rom)),
       environment_(clock_, attention_, config.processors),
-      machine_(board_options(config, ram_, clock.hz()), environment_),
+      machine_(board_options(config, ram_, rom_, clock.hz()), environment_),
       turns_(config.processors, host_processors(), [this] { return clock_.now(); },
              [this](unsigned i) { environment_.processor(i).vcpu.load()->kick(); }),
       devices_(machine_),
       serial_ports_(config.serial_ports),
-      trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {}
+      trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {
+  if (config.last_post_code) environment_.end_at_post_code(*config.last_post_code);
+  if (trace_.wants(TraceTopic::post)) environment_.trace_post_codes(&trace_);
+}
 
 Vm::~Vm() {
   stop();
@@ -145,14 +168,15 @@ Status Vm::start() {
 }
 
 void Vm::output_taken(unsigned port, usize count) {
-  if (port == serial_ports_) return devices_.console()->output_taken(count);
-  environment_.output(port).take(count);
+  if (is_console(port)) return devices_.console()->output_taken(count);
+  environment_.output(ring_of(port)).take(count);
   environment_.drained().fetch_add(1);
   host::futex_wake(environment_.drained(), 1 << 30);
 }
 
 usize Vm::input(unsigned port, std::span<const u8> bytes) {
-  if (port == serial_ports_) return devices_.console()->input(bytes);
+  if (is_console(port)) return devices_.console()->input(bytes);
+  if (ring_of(port) >= kSerialPorts) return bytes.size();  // a debug port, which nobody reads
   auto& ring = environment_.input(port);
   usize taken = 0;
   for (bool asked = false; taken < bytes.size();) {

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <span>
 #include <thread>
 #include <vector>
@@ -20,6 +21,7 @@
 #include "engine/factory.hpp"
 #include "engine/lockstep/lock_step.hpp"
 #include "host/guest_ram.hpp"
+#include "host/mapping.hpp"
 #include "vm/devices.hpp"
 #include "vm/machine.hpp"
 #include "vm/turns.hpp"
@@ -34,6 +36,11 @@ struct Config {
   engine::DirectMode direct = engine::DirectMode::Off;
   unsigned serial_ports = 1;
   bool debug_exit = false;
+  std::vector<u16> debug_ports;   // at most kDebugPorts
+  std::optional<u16> post_port;
+  std::optional<u8> last_post_code;  // it ends the machine, as if that had switched itself off
+  // A ROM to start instead of a kernel, whole pages; needed until create() returns. Empty: none.
+  std::span<const u8> firmware;
   DeviceConfig devices;
   u32 trace_topics = 0;
   int trace_file = 2;
@@ -65,13 +72,16 @@ class Vm {
   [[nodiscard]] bool ended() const { return environment_.ended() != Ending::Kind::None; }
 
   // Output waiting at a port, in one piece; output_taken() gives back the room. The serial ports come first, then the
-  // virtio console where there is one.
+  // virtio console where there is one, then the debug ports.
   [[nodiscard]] std::span<const u8> output(unsigned port) {
-    return port == serial_ports_ ? devices_.console()->output() : environment_.output(port).front();
+    return is_console(port) ? devices_.console()->output() : environment_.output(ring_of(port)).front();
   }
   void output_taken(unsigned port, usize count);
   // Gives input; returns how much was taken. When that is not all, attention is raised once there is room.
   usize input(unsigned port, std::span<const u8> bytes);
+
+  // The last power-on self-test code; less than 0: none yet.
+  [[nodiscard]] int last_post_code() const { return environment_.last_post_code(); }
 
   void press_power_button();
   // The size of the terminal behind the virtio console.
@@ -91,6 +101,11 @@ class Vm {
   struct Processor {
     Processor(Machine& machine, unsigned i, const cpu::Model& which, Trace* trace)
         : number(i), model(which), platform(machine, i, trace) {}
+    // Power-on.
+    void reset() {
+      cpu::reset(vcpu->state(), false);
+      vcpu->state_changed();
+    }
     unsigned number;
     cpu::Model model;
     GuardedPlatform platform;
@@ -99,7 +114,14 @@ class Vm {
     std::atomic<u32> over = 0;  // its thread is about to end
   };
 
-  Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram);
+  Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom);
+
+  [[nodiscard]] bool is_console(unsigned port) const { return port == serial_ports_ && devices_.console() != nullptr; }
+  // The environment's, for a port that is not the console.
+  [[nodiscard]] unsigned ring_of(unsigned port) const {
+    if (port < serial_ports_) return port;
+    return kSerialPorts + port - serial_ports_ - (devices_.console() != nullptr ? 1 : 0);
+  }
 
   Status make_processor(unsigned i, const Config& config);
   void run_processor(Processor& processor);
@@ -115,6 +137,7 @@ class Vm {
   host::TscClock clock_;
   Attention attention_;
   host::GuestRam ram_;
+  host::Mapping rom_;  // empty: there is none
   HostedEnvironment environment_;
   Machine machine_;
   Turns turns_;

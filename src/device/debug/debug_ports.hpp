@@ -1,5 +1,5 @@
 // Ports for tests and for people who debug a boot: exit with a status (f4h), a console without
-// registers (e9h), power-on self-test codes (80h). Conventions of emulators, not of hardware, except 80h.
+// registers (e9h, 402h), power-on self-test codes (80h). Conventions of emulators, not of hardware, except 80h.
 // Freestanding; all calls under the board's lock.
 #pragma once
 
@@ -19,7 +19,7 @@ class DebugExit {
   PowerSink& power_;
 };
 
-// Reading gives e9h: the guest sees that the console is there.
+// Reading gives e9h, whatever the port: the guest sees that the console is there.
 class DebugConsole {
  public:
   explicit DebugConsole(ByteSink& output) : output_(output) {}
@@ -30,7 +30,7 @@ class DebugConsole {
   ByteSink& output_;
 };
 
-// Port 80h: remembers the last code; Linux also uses it as a delay.
+// Power-on self-test codes: remembers the last. At 80h, where Linux uses it as a delay, or wherever a ROM wants it.
 class PostPort {
  public:
   [[nodiscard]] u8 read() const { return code_; }
