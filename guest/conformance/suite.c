@@ -189,7 +189,8 @@ static void reset_task(void) {
   __asm__ volatile("ltr %w0" : : "r"(task));
 }
 
-static void reset_segments(void) {
+void reset_segments(void);
+void reset_segments(void) {
   const struct {
     uint16_t limit;
     uint64_t base;

@@ -63,7 +63,8 @@ extern const uint64_t* try_record;  // where it should fault; where to go on
   "pop %%r15; pop %%r14; pop %%r13; pop %%r12; pop %%r11; pop %%r10; pop %%r9; pop %%r8; pop %%rbp; pop " \
   "%%rdi; pop %%rsi; pop %%rdx; pop %%rcx; pop %%rbx; pop %%rax\n"
 // Runs instructions in kernel mode; inputs as those of asm. Registers in the text are written %%rax.
-#define TRY(text, ...)                                                                   \
+#define TRY(...) TRY_AS(__VA_ARGS__)
+#define TRY_AS(text, ...)                                                                \
   __asm__ volatile(SAVE                                                                  \
                    "movq $74f, try_record\n mov %%rsp, try_stack\n"                      \
                    "75:\n" text "\n int $0x80\n 73:\n" RESTORE                           \
