@@ -59,7 +59,7 @@ class Model {
   // An Error when this host lacks something that the level has; it names it.
   static Result<Model> create(const HostCpuid& host, const Options& options);
 
-  // The instruction's answer. `state` supplies what follows the guest's own settings (CR4.OSXSAVE, XCR0).
+  // The instruction's answer. `state` supplies what follows the guest's own settings (CR4.OSXSAVE, XCR0, IA32_APIC_BASE).
   [[nodiscard]] CpuidLeaf cpuid(u32 leaf, u32 subleaf, const State& state) const;
 
   [[nodiscard]] bool has(x86::Feature feature) const;

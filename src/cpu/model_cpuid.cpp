@@ -91,7 +91,8 @@ CpuidLeaf Model::cpuid(u32 leaf, u32 subleaf, const State& state) const {
 // Leaf 1: family and model as the host's, so that the guest's tuning and errata are right.
 CpuidLeaf Model::identification(const State& state) const {
   constexpr u32 kCacheLine = 8;  // in units of 8 bytes, for CLFLUSH
-  constexpr u32 kHtt = 1u << 28, kOsxsave = 1u << 27;
+  constexpr u32 kHtt = 1u << 28, kOsxsave = 1u << 27, kApic = 1u << 9;
+  constexpr u64 kApicEnabled = 1 << 11;  // of IA32_APIC_BASE. SDM vol. 3, 11.4.3
   CpuidLeaf value;
   value.eax = copied(1, 0).eax;
   value.ebx = options_.apic_id << 24 | options_.processors << 16 | kCacheLine << 8;
@@ -99,6 +100,7 @@ CpuidLeaf Model::identification(const State& state) const {
   value.edx = words_[static_cast<unsigned>(CpuidWord::L1Edx)];
   if (options_.processors > 1) value.edx |= kHtt;
   if ((state.cr4 & x86::Cr4::OSXSAVE) != 0) value.ecx |= kOsxsave;
+  if ((state.apic_base & kApicEnabled) == 0) value.edx &= ~kApic;
   return value;
 }
 

@@ -74,7 +74,9 @@ struct Core {
   bool watching = false;                        // DR7 enables a data breakpoint
   bool priority_changed = false;                // CR8 was written: an interrupt may be deliverable now
   bool suppress_trap = false;                   // this instruction takes no single-step trap
-  u64 debug_hits = 0;                           // DR6 bits of data breakpoints this instruction touched
+  bool loaded_ss = false;                       // MOV or POP to SS: debug exceptions wait for the next one's end
+  u64 debug_hits = 0;                           // DR6 bits of breakpoints this instruction touched
+  u64 held_hits = 0;                            // those that waited
   Tlb tlb;
 
   // Reads the mode out of the state; again when something changed it.
@@ -134,6 +136,9 @@ struct Core {
   bool peek(u64 skip, unsigned size, u64& value);
   void drop(u64 bytes);
 
+  // Of DR0 to DR3 as breakpoints on ports; to be called for every access to one where `watching`.
+  void check_port_watchpoints(u16 port, unsigned size);
+
   [[nodiscard]] u64 effective_address(const Instruction& instruction) const;
   // RIP truncated as the code segment says; false with #GP(0) when it may not be jumped to.
   bool jump(u64 target, unsigned operand_size);
@@ -145,6 +150,7 @@ struct Core {
   bool legacy_linear_address(SegmentIndex index, u64 offset, usize size, AccessType type, u64& linear);
   bool check_alignment(u64 linear, usize size);
   void check_watchpoints(u64 linear, usize size, AccessType type);
+  void note_watchpoint(unsigned i, u64 first, usize size);
   void read_piece(const TlbEntry& entry, u64 offset, u8* to, usize bytes);
   void write_piece(const TlbEntry& entry, u64 offset, const u8* from, usize bytes);
 };

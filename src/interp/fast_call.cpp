@@ -49,7 +49,8 @@ bool sysret(Core& core, const Instruction& i) {
   const u64 selector = s.star >> 48;
   const bool to_long = i.operand_size == 8;
   const u64 target = to_long ? s.gpr[x86::RCX] : s.gpr[x86::RCX] & 0xffffffff;
-  if (!is_canonical(target)) return core.general_protection();
+  // AMD leaves it to the fetch there, which faults in user mode. APM vol. 3, SYSRET.
+  if (!is_canonical(target) && !is_amd(core)) return core.general_protection();
   if (core.code64) {
     constexpr u64 restored = 0x3c7fd7;  // all but RF, VM and the reserved bits
     s.rflags = (s.gpr[x86::R11] & restored) | Rflags::fixed;

@@ -1,6 +1,7 @@
 // The step: events, fetch, execute, traps. SDM vol. 3, 6.9 (priority), 17.3.1 (debug exceptions).
 #include "interp/interpreter.hpp"
 
+#include "cpu/model.hpp"
 #include "interp/delivery.hpp"
 #include "interp/handlers.hpp"
 
@@ -124,7 +125,8 @@ bool Interpreter::execute_told(const DecodedInstruction& decoded) {
   }
   const auto before = ControlRegisters::of(s);
   const bool done = decoded.handler(core_, decoded.instruction);
-  if (const auto after = ControlRegisters::of(s); !(after == before)) listener_->control_registers(s, before, after);
+  if (const auto after = ControlRegisters::of(s); !(after == before))
+    listener_->control_registers(s, before, after);
   return done;
 }
 
@@ -149,10 +151,15 @@ bool Interpreter::execute(const DecodedInstruction& decoded) {
   return true;
 }
 
-// Traps after a completed instruction. SDM vol. 3, 17.3.1.2 and 17.3.1.4.
+// Traps after a completed instruction. SDM vol. 3, 17.3.1.2 and 17.3.1.4; 6.8.3 for what waits after a load
+// of SS.
 StepResult Interpreter::finish(bool single_step) {
   State& s = *core_.state;
   u64 cause = core_.debug_hits;
+  if (core_.loaded_ss) {
+    core_.held_hits = cause;
+    return StepResult::Executed;
+  }
   if (single_step && !core_.suppress_trap) cause |= kDr6SingleStep;
   if (cause == 0) return StepResult::Executed;
   s.dr6 |= cause;
@@ -164,9 +171,14 @@ StepResult Interpreter::finish(bool single_step) {
 StepResult Interpreter::execute_next() {
   State& state = *core_.state;
   core_.suppress_trap = false;
-  core_.debug_hits = 0;
+  core_.debug_hits = core_.held_hits;
+  core_.held_hits = 0;
+  // AMD's breakpoints on the instruction after MOV SS do hit.
+  const bool holds_breakpoints = core_.loaded_ss && core_.model.vendor() != cpu::Vendor::Amd;
+  core_.loaded_ss = false;
   state.interrupt_shadow = false;
-  if (core_.watching && hits_instruction_breakpoint()) return deliver(state, debug_exception());
+  if (core_.watching && !holds_breakpoints && hits_instruction_breakpoint())
+    return deliver(state, debug_exception());
   const DecodedInstruction* decoded = fetcher_.fetch(core_);
   if (decoded == nullptr) {
     const Event fault = core_.fault;

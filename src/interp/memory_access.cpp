@@ -242,14 +242,25 @@ bool Core::check_alignment(u64 linear, usize size) {
 // SDM vol. 3, 17.2.4 and 17.2.5.
 void Core::check_watchpoints(u64 linear, usize size, AccessType type) {
   for (unsigned i = 0; i < 4; ++i) {
-    if ((state->dr7 >> (2 * i) & 3) == 0) continue;
     const u64 kind = state->dr7 >> (16 + 4 * i) & 3;
-    if (kind == 0 || kind == 2 || (kind == 1 && type != AccessType::Write)) continue;
-    static constexpr u8 kLengths[4] = {1, 2, 8, 4};
-    const u64 length = kLengths[state->dr7 >> (18 + 4 * i) & 3];
-    const u64 start = state->dr[i] & ~(length - 1);
-    if (linear < start + length && start < linear + size) debug_hits |= u64{1} << i;
+    if (kind == 3 || (kind == 1 && type == AccessType::Write)) note_watchpoint(i, linear, size);
   }
+}
+
+// Breakpoints on ports exist with CR4.DE only.
+void Core::check_port_watchpoints(u16 port, unsigned size) {
+  if ((state->cr4 & x86::Cr4::DE) == 0) return;
+  for (unsigned i = 0; i < 4; ++i) {
+    if ((state->dr7 >> (16 + 4 * i) & 3) == 2) note_watchpoint(i, port, size);
+  }
+}
+
+void Core::note_watchpoint(unsigned i, u64 first, usize size) {
+  if ((state->dr7 >> (2 * i) & 3) == 0) return;
+  static constexpr u8 kLengths[4] = {1, 2, 8, 4};
+  const u64 length = kLengths[state->dr7 >> (18 + 4 * i) & 3];
+  const u64 start = state->dr[i] & ~(length - 1);
+  if (first < start + length && start < first + size) debug_hits |= u64{1} << i;
 }
 
 bool Core::load_bytes(SegmentIndex index, u64 offset, u8* to, usize bytes) {

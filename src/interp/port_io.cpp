@@ -48,7 +48,7 @@ bool repeat(Core& core, const Instruction& i, Once once) {
     if (!once()) return false;
     core.set_gpr(x86::RCX, i.address_size, count - 1);
     if (count == 1) return true;
-    if (core.has_flag(Rflags::TF)) break;
+    if (core.has_flag(Rflags::TF) || core.debug_hits != 0) break;
   }
   core.next_rip = core.state->rip;
   return true;
@@ -65,6 +65,7 @@ bool in(Core& core, const Instruction& i) {
   const unsigned size = operand_size(i, 0);
   u16 port = 0;
   if (!port_operand(core, i, 1, size, port)) return false;
+  if (core.watching) core.check_port_watchpoints(port, size);
   return write_operand(core, i, 0, core.platform.port_read(port, size) & low_bytes_mask(size));
 }
 
@@ -73,6 +74,7 @@ bool out(Core& core, const Instruction& i) {
   u16 port = 0;
   u64 value = 0;
   if (!port_operand(core, i, 0, size, port) || !read_operand(core, i, 1, value)) return false;
+  if (core.watching) core.check_port_watchpoints(port, size);
   core.platform.port_write(port, size, static_cast<u32>(value));
   return true;
 }
@@ -87,6 +89,7 @@ bool ins(Core& core, const Instruction& i) {
     if (!core.linear_address(x86::ES, core.gpr(x86::RDI, i.address_size), size, AccessType::Write, linear))
       return false;
     if (!core.probe_write(linear, size, core.privilege)) return false;
+    if (core.watching) core.check_port_watchpoints(port, size);
     const u64 value = core.platform.port_read(port, size);
     if (!core.write_linear(linear, size, core.privilege, value)) return false;
     advance(core, i, x86::RDI, size);
@@ -102,6 +105,7 @@ bool outs(Core& core, const Instruction& i) {
   return repeat(core, i, [&] {
     u64 value = 0;
     if (!core.load(segment, core.gpr(x86::RSI, i.address_size), size, value)) return false;
+    if (core.watching) core.check_port_watchpoints(port, size);
     core.platform.port_write(port, size, static_cast<u32>(value));
     advance(core, i, x86::RSI, size);
     return true;

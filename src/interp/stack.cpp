@@ -36,6 +36,7 @@ bool pop_segment(Core& core, const Instruction& i) {
   if (index == x86::SS) {
     core.state->interrupt_shadow = true;
     core.suppress_trap = true;
+    core.loaded_ss = true;
   }
   return true;
 }
