@@ -5,6 +5,7 @@
 #include "cpu/descriptor.hpp"
 #include "interp/segments.hpp"
 #include "interp/stack_frame.hpp"
+#include "interp/task.hpp"
 
 namespace nacre::interp {
 namespace {
@@ -86,8 +87,8 @@ bool check_gate(Core& core, Delivery& d) {
   const bool is_long = core.state->long_mode_active();
   const bool wide = gate.is(SystemType::InterruptGate) || gate.is(SystemType::TrapGate);
   const bool narrow = !is_long && (gate.is(SystemType::InterruptGate16) || gate.is(SystemType::TrapGate16));
-  // Task gates would switch tasks in hardware: left out, and no system we know uses them with paging on.
-  if (!wide && !narrow) return core.general_protection(gate_error(d));
+  const bool task = !is_long && gate.is(SystemType::TaskGate);
+  if (!wide && !narrow && !task) return core.general_protection(gate_error(d));
   if (is_software(d.event) && gate.dpl() < core.state->cpl()) return core.general_protection(gate_error(d));
   if (!gate.present()) return core.raise(Vector::NP, gate_error(d));
   d.trap_gate = gate.is(SystemType::TrapGate) || gate.is(SystemType::TrapGate16);
@@ -170,7 +171,7 @@ bool deliver_legacy(Core& core, Delivery& d) {
   }
   if (target > d.code.limit) return core.general_protection(d.external ? 1 : 0);
 
-  StackFrame frame(core, stack, pointer, d.cpl, false);
+  StackFrame frame(core, stack, pointer, d.cpl, false, inner ? stack.selector : u16{0});
   if (from_v86 && !push_v86_segments(core, frame, d)) return false;
   if (inner && (!frame.push(s.segment[x86::SS].selector, bytes, d.external) ||
                 !frame.push(s.gpr[x86::RSP], bytes, d.external))) {
@@ -190,9 +191,21 @@ bool deliver_legacy(Core& core, Delivery& d) {
   return true;
 }
 
+// SDM vol. 3, 6.12.2.
+bool deliver_to_task(Core& core, const Delivery& d) {
+  State& s = *core.state;
+  const TaskSwitch how = {TaskCause::Event, 0, d.return_rip, pushed_flags(s, d.event), d.external};
+  if (!switch_by_gate(core, d.gate.low, how)) return false;
+  if (d.event.has_error_code && !push_error_code(core, d.event.error_code)) return false;
+  s.rip = core.next_rip;
+  return true;
+}
+
 bool deliver_through_gate(Core& core, const Event& event, u64 return_rip) {
   Delivery d{event, return_rip, !is_software(event), {}, {}};
-  if (!read_gate(core, d) || !check_gate(core, d) || !read_handler_segment(core, d)) return false;
+  if (!read_gate(core, d) || !check_gate(core, d)) return false;
+  if (d.gate.low.is(SystemType::TaskGate)) return deliver_to_task(core, d);
+  if (!read_handler_segment(core, d)) return false;
   return core.state->long_mode_active() ? deliver_long(core, d) : deliver_legacy(core, d);
 }
 

@@ -1,11 +1,11 @@
 // Far jumps, calls and returns. SDM vol. 3, 5.8.1 to 5.8.6; vol. 2, JMP, CALL, RET.
-// Left out: task gates and TSS descriptors as targets (hardware task switches) raise #GP(selector).
 #include "interp/far.hpp"
 
 #include "interp/delivery.hpp"
 #include "interp/handlers.hpp"
 #include "interp/operands.hpp"
 #include "interp/stack_frame.hpp"
+#include "interp/task.hpp"
 
 namespace nacre::interp {
 
@@ -133,7 +133,7 @@ bool call_inner(Core& core, const Gate& gate, const Segment& code, u64 return_ri
     if (!read_tss_stack(core, cpl, false, selector, pointer)) return false;
     if (!read_stack_segment(core, selector, cpl, Vector::TS, false, stack)) return false;
   }
-  StackFrame frame(core, stack, pointer, cpl, is_long);
+  StackFrame frame(core, stack, pointer, cpl, is_long, is_long ? u16{0} : stack.selector);
   if (!frame.push(s.segment[x86::SS].selector, bytes, false) || !frame.push(s.gpr[x86::RSP], bytes, false))
     return false;
   const unsigned count = is_long ? 0 : gate.parameter_count();
@@ -192,6 +192,31 @@ bool gate_transfer(Core& core, const FarTarget& target, const DescriptorSlot& ga
   return true;
 }
 
+// JMP or CALL to a TSS or through a task gate. SDM vol. 3, 7.3.
+bool task_transfer(Core& core, const FarTarget& target, const Descriptor& d, const Instruction& i, bool is_call) {
+  const State& s = *core.state;
+  const u32 error = selector_error(target.selector);
+  if (d.dpl() < s.cpl() || d.dpl() < selector_rpl(target.selector)) return core.general_protection(error);
+  const TaskSwitch how = {is_call ? TaskCause::Call : TaskCause::Jump, target.selector,
+                          (s.rip + i.length) & 0xffffffff, s.rflags, false};
+  if (!d.is(SystemType::TaskGate)) return switch_task(core, how);
+  if (!d.present()) return core.raise(Vector::NP, error);
+  return switch_by_gate(core, d, how);
+}
+
+bool names_task(const Descriptor& d) {
+  switch (static_cast<SystemType>(d.type())) {
+    case SystemType::Tss16Available:
+    case SystemType::Tss16Busy:
+    case SystemType::TaskGate:
+    case SystemType::TssAvailable:
+    case SystemType::TssBusy:
+      return true;
+    default:
+      return false;
+  }
+}
+
 bool far_transfer(Core& core, const Instruction& i, bool is_call) {
   FarTarget target;
   if (!read_far_target(core, i, target)) return false;
@@ -202,6 +227,8 @@ bool far_transfer(Core& core, const Instruction& i, bool is_call) {
   if (!read_descriptor(core, target.selector, Vector::GP, false, slot)) return false;
   if (slot.descriptor.is_code()) return direct_transfer(core, target, slot, i, is_call);
   if (!slot.descriptor.is_system()) return core.general_protection(selector_error(target.selector));
+  if (!core.state->long_mode_active() && names_task(slot.descriptor))
+    return task_transfer(core, target, slot.descriptor, i, is_call);
   return gate_transfer(core, target, slot, i, is_call);
 }
 

@@ -44,9 +44,16 @@ StepResult Interpreter::deliver(State& state, const Event& event) {
   if (state.activity == Activity::Halted) state.activity = Activity::Running;
   if (event.kind == Event::Kind::Nmi) state.nmi_blocked = true;
   Event current = event;
+  core_.debug_hits = 0;
   for (unsigned attempt = 0; attempt < kMaxNestedFaults; ++attempt) {
     if (listener_ != nullptr) listener_->event(state, current);
-    if (deliver_event(core_, current, state.rip)) return StepResult::Executed;
+    const bool delivered = deliver_event(core_, current, state.rip);
+    if (core_.debug_hits != 0) {  // of a task that wants to be debugged: the trap is the next event
+      state.dr6 |= core_.debug_hits;
+      core_.debug_hits = 0;
+      if (delivered) state.pending = debug_exception();
+    }
+    if (delivered) return StepResult::Executed;
     Event next;
     if (!combine_faults(current, core_.fault, next)) break;
     current = next;
@@ -207,7 +214,8 @@ StepResult Interpreter::run(State& state, unsigned count) {
   StepResult result = step(state);
   if (result != StepResult::Executed || count <= 1) return result;
   core_.begin(state);
-  for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running;
+  for (unsigned n = 1; n < count && result == StepResult::Executed && state.activity == Activity::Running &&
+                       state.pending.kind == Event::Kind::None;
        ++n) {
     const bool was_open = open;
     open = window_is_open(state);

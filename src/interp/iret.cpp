@@ -1,7 +1,7 @@
 // IRET. SDM vol. 2, IRET; vol. 3, 6.14.3 (64-bit mode), 20.2 (to V86).
-// Left out: a nested-task return (NT set in protected mode) raises #GP(0) instead of switching tasks.
 #include "interp/far.hpp"
 #include "interp/handlers.hpp"
+#include "interp/task.hpp"
 
 namespace nacre::interp::handlers {
 namespace {
@@ -109,7 +109,11 @@ bool protected_iret(Core& core, Frame frame, unsigned size) {
 
 bool iret(Core& core, const Instruction& i) {
   const unsigned size = i.operand_size;
-  if (core.protected_mode && core.has_flag(Rflags::NT)) return core.general_protection();
+  if (core.protected_mode && core.has_flag(Rflags::NT)) {
+    if (core.state->long_mode_active()) return core.general_protection();
+    core.state->nmi_blocked = false;
+    return return_from_task(core, (core.state->rip + i.length) & 0xffffffff);
+  }
   Frame frame;
   if (!read_frame(core, size, frame)) return false;
   bool done = false;

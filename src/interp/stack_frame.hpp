@@ -8,13 +8,15 @@ namespace nacre::interp {
 
 class StackFrame {
  public:
-  // `is_long`: 64-bit stack, SS is not looked at. `cpl`: of the code that will use it.
-  StackFrame(Core& core, const Segment& stack, u64 pointer, unsigned cpl, bool is_long)
+  // `is_long`: 64-bit stack, SS is not looked at. `cpl`: of the code that will use it. `named`: the selector that #SS
+  // names when there is no room, which a new stack's is and the current one's is not. SDM vol. 2, CALL and INT n.
+  StackFrame(Core& core, const Segment& stack, u64 pointer, unsigned cpl, bool is_long, u16 named = 0)
       : core_(core),
         stack_(stack),
         pointer_(pointer),
         privilege_(cpl == 3 ? Privilege::User : Privilege::Supervisor),
-        is_long_(is_long) {}
+        is_long_(is_long),
+        error_(named & ~3u) {}
 
   // `external`: EXT of the error code when the push faults.
   bool push(u64 value, unsigned size, bool external) {
@@ -51,7 +53,7 @@ class StackFrame {
     const bool expand_down = (stack_.type() & 0xc) == 4;
     const u64 top = (stack_.attributes & SegmentAttributes::DB) != 0 ? 0xffffffff : 0xffff;
     const bool inside = expand_down ? offset > stack_.limit && last <= top : last <= stack_.limit;
-    if (!inside) return core_.raise(Vector::SS, external ? 1 : 0);
+    if (!inside) return core_.raise(Vector::SS, error_ | (external ? 1 : 0));
     linear = (stack_.base + offset) & 0xffffffff;
     return true;
   }
@@ -61,6 +63,7 @@ class StackFrame {
   u64 pointer_;
   Privilege privilege_;
   bool is_long_;
+  u32 error_;
 };
 
 }  // namespace nacre::interp
