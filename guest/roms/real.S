@@ -1,5 +1,5 @@
 # Real mode: segment limits, the interrupt table's limit, what is undefined there, flags, "unreal" segments, strings.
-# QEMU's translator checks no limits in real mode, so it fails tests 0x01 to 0x0b; Bochs passes all.
+# Bochs passes; QEMU's translator checks no limits.
 #include "rom.inc"
     reset_vector
     .text
