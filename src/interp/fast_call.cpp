@@ -67,6 +67,7 @@ bool sysenter(Core& core, const Instruction&) {
   State& s = *core.state;
   const bool is_long = s.long_mode_active();
   if (is_long && is_amd(core)) return core.undefined();
+  if ((s.cr0 & x86::Cr0::PE) == 0) return core.general_protection();  // but V86 mode has it
   if ((s.sysenter_cs & 0xfffc) == 0) return core.general_protection();
   s.rflags &= ~(Rflags::VM | Rflags::IF | Rflags::RF);
   set_privilege(core, flat_code(selector_plus(s.sysenter_cs, 0, 0), 0, is_long),
@@ -80,6 +81,7 @@ bool sysenter(Core& core, const Instruction&) {
 bool sysexit(Core& core, const Instruction& i) {
   State& s = *core.state;
   if (s.long_mode_active() && is_amd(core)) return core.undefined();
+  if ((s.cr0 & x86::Cr0::PE) == 0) return core.general_protection();
   if ((s.sysenter_cs & 0xfffc) == 0) return core.general_protection();
   const bool to_long = i.operand_size == 8;
   const u64 mask = to_long ? ~u64{0} : 0xffffffff;

@@ -102,8 +102,8 @@ constexpr Row kRows0F[] = {
     row(0x31, "rdtsc", Op::Rdtsc, {}, sys | writes(RAX, RDX)),
     row(0x32, "rdmsr", Op::Rdmsr, {}, kernel | reads(RCX) | writes(RAX, RDX)),
     row(0x33, "rdpmc", Op::Rdpmc, {}, sys | reads(RCX) | writes(RAX, RDX)),
-    row(0x34, "sysenter", Op::Sysenter, {}, is(Class::SystemCall) | ends | protected_only | writes(RSP) | sets(IF | VM)),
-    row(0x35, "sysexit",  Op::Sysexit,  {}, is(Class::SystemCall) | privileged | ends | protected_only | reads(RCX, RDX) | writes(RSP)),
+    row(0x34, "sysenter", Op::Sysenter, {}, is(Class::SystemCall) | ends | writes(RSP) | sets(IF | VM)),
+    row(0x35, "sysexit",  Op::Sysexit,  {}, is(Class::SystemCall) | privileged | ends | reads(RCX, RDX) | writes(RSP)),
     row(0x37, "getsec",   Op::Getsec,   {}, NP | sys | ends | needs(F::Smx) | updates(RAX, RBX) | reads(RCX)),
 
     row(range(0x40, 0x4f), "cmovcc", Op::Cmovcc, {rw(Gv), Ev}, {}),
