@@ -90,9 +90,12 @@ bool fwait(Core& core, const Instruction&) {
   const State& s = *core.state;
   constexpr u64 trapped = Cr0::MP | Cr0::TS;
   if ((s.cr0 & trapped) == trapped) return core.raise(Vector::NM);
-  constexpr u64 error_summary = 1 << 7;
+  // Not the summary bit, which an image loaded from memory need not have right.
+  constexpr u64 exceptions = 0x3f;
+  const u64 status = load_host(s.xsave + XsaveLayout::kFsw, 2),
+            control = load_host(s.xsave + XsaveLayout::kFcw, 2);
   const bool pending = (load_host(s.xsave + XsaveLayout::kXstateBv, 8) & Xcr0::x87) != 0 &&
-                       (load_host(s.xsave + XsaveLayout::kFsw, 2) & error_summary) != 0;
+                       (status & ~control & exceptions) != 0;
   return !pending || core.raise(Vector::MF);
 }
 
