@@ -49,15 +49,15 @@ Dialled dial(int socket, i64 until) {
   return answer.starts_with("OK ") ? Dialled::Reached : Dialled::Refused;
 }
 
-Error no_agent(const std::string& path, Dialled last) {
+Error no_agent(const std::string& who, Dialled last) {
   if (last == Dialled::Silent) {
-    return Error("The guest at ")
-        .append(path.c_str())
-        .append(" does not answer: it is still starting, or has no driver for virtio sockets.");
+    return Error("The ")
+        .append(who.c_str())
+        .append(" does not answer: it is still starting (wait longer with --wait 60), or has no driver for virtio sockets.");
   }
-  return Error("There is no nacre-agent in the guest at ")
-      .append(path.c_str())
-      .append(", or it is not running yet.");
+  return Error("There is no nacre-agent in the ")
+      .append(who.c_str())
+      .append(", or it is not running yet (wait for it with --wait 60).");
 }
 
 std::string reason(u32 error) {
@@ -100,7 +100,7 @@ std::string printable(const char* text) {
   return result;
 }
 
-Result<Client> Client::connect(const std::string& path, int wait_ms) {
+Result<Client> Client::connect(const std::string& path, int wait_ms, const std::string& who) {
   const i64 until = now_ms() + wait_ms;
   for (;;) {
     const i64 patience = now_ms() + kPatience;
@@ -112,7 +112,7 @@ Result<Client> Client::connect(const std::string& path, int wait_ms) {
     }
     if (now_ms() >= until) {
       if (!socket) return socket.error();
-      return no_agent(path, dialled);
+      return no_agent(who.empty() ? "guest at " + path : who, dialled);
     }
     const timespec pause = {0, 20'000'000};
     nanosleep(&pause, nullptr);

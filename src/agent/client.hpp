@@ -45,8 +45,9 @@ struct CopyReport {
 
 class Client {
  public:
-  // Waits up to `wait_ms` for the machine, its driver and the agent; 0: they must be there.
-  static Result<Client> connect(const std::string& path, int wait_ms = 0);
+  // Waits up to `wait_ms` for the machine, its driver and the agent; 0: they must be there. `who` is what errors call it,
+  // if not "guest at PATH".
+  static Result<Client> connect(const std::string& path, int wait_ms = 0, const std::string& who = {});
   // The same over a socket that is connected to the agent itself.
   static Result<Client> greet(host::UniqueFd socket);
 

@@ -1,8 +1,10 @@
 #include "app/copy_command.hpp"
 
+#include <algorithm>
+
 #include "app/exit_status.hpp"
 #include "app/machine_options.hpp"
-#include "life/folder.hpp"
+#include "app/life/agent_of.hpp"
 
 namespace nacre::app {
 namespace {
@@ -42,7 +44,7 @@ CopyCommand::CopyCommand(CLI::App& app)
       ->type_name("PATH");
   command_->add_option("-u,--user", user_, "Read and write as this user of the guest (default: root)")
       ->type_name("USER");
-  command_->add_option("--wait", wait_, "Wait so long for a guest that is still starting")
+  command_->add_option("--wait", wait_, "Wait so long for a guest that is still starting (a machine's name: until a minute after its start)")
       ->type_name("SECONDS");
 }
 
@@ -65,8 +67,7 @@ Status CopyCommand::take_name() {
     path.erase(0, colon);
   }
   if (name.empty()) return Error{"Which machine? Its paths are NAME:PATH, as in nacre cp file web:/tmp/."};
-  const life::Folder machine = TRY(life::Folder::of(name));
-  socket_ = TRY(life::short_path(machine, life::Folder::kVsock));
+  name_ = name;
   return {};
 }
 
@@ -84,7 +85,7 @@ Result<int> CopyCommand::try_run() {
           "a colon with --vsock."};
   }
   for (const std::string& source : sources) {
-    auto client = TRY(agent::Client::connect(socket_, static_cast<int>(wait_ * 1000)));
+    auto client = socket_.empty() ? TRY(agent_of(name_, wait_)) : TRY(agent::Client::connect(socket_, static_cast<int>(std::max(wait_, 0.0) * 1000)));
     const bool several = sources.size() > 1;
     const auto report = into ? TRY(client.put(source, target.substr(1), several, user_))
                              : TRY(client.get(source.substr(1), target, several, user_));

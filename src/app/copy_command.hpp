@@ -18,13 +18,13 @@ class CopyCommand {
 
  private:
   Result<int> try_run();
-  // Turns NAME:PATH into :PATH, and the name into the socket.
+  // Turns NAME:PATH into :PATH.
   Status take_name();
 
   CLI::App* command_;
-  std::string socket_, user_;
+  std::string name_, socket_, user_;
   std::vector<std::string> paths_;
-  double wait_ = 0;
+  double wait_ = -1;  // seconds; less than 0: not told
 };
 
 }  // namespace nacre::app

@@ -2,6 +2,7 @@
 
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <optional>
 
@@ -9,7 +10,7 @@
 #include "app/exit_status.hpp"
 #include "app/machine_options.hpp"
 #include "host/terminal.hpp"
-#include "life/folder.hpp"
+#include "app/life/agent_of.hpp"
 
 namespace nacre::app {
 namespace {
@@ -57,7 +58,7 @@ ExecCommand::ExecCommand(CLI::App& app)
   command_->add_flag("-n,--no-input", no_input_, "Give the command an empty standard input");
   command_->add_flag("-t,--tty", terminal_, "Give the command a terminal in any case");
   command_->add_flag("-T,--no-tty", no_terminal_, "Give the command no terminal");
-  command_->add_option("--wait", wait_, "Wait so long for a guest that is still starting")
+  command_->add_option("--wait", wait_, "Wait so long for a guest that is still starting (a machine's name: until a minute after its start)")
       ->type_name("SECONDS");
 }
 
@@ -71,8 +72,6 @@ int ExecCommand::run() {
 Result<int> ExecCommand::try_run() {
   if (socket_.empty()) {
     if (name_.empty()) return Error{"nacre exec wants a machine's name, as in nacre exec web -- uname -a."};
-    const life::Folder machine = TRY(life::Folder::of(name_));
-    socket_ = TRY(life::short_path(machine, life::Folder::kVsock));
   } else if (!name_.empty()) {
     words_.insert(words_.begin(), name_);  // there is no name, and this is the first word
   }
@@ -94,7 +93,7 @@ Result<int> ExecCommand::try_run() {
     if (text.find('=') == std::string::npos && value != nullptr)
       options.environment.push_back(text + "=" + value);
   }
-  auto client = TRY(agent::Client::connect(socket_, static_cast<int>(wait_ * 1000)));
+  auto client = socket_.empty() ? TRY(agent_of(name_, wait_)) : TRY(agent::Client::connect(socket_, static_cast<int>(std::max(wait_, 0.0) * 1000)));
   if (const auto started = client.exec(options); !started) {
     complain(started.error().error);
     return started.error().code;

@@ -23,7 +23,7 @@ class ExecCommand {
   std::string name_, socket_, user_, folder_;
   std::vector<std::string> words_, environment_;
   bool no_input_ = false, terminal_ = false, no_terminal_ = false;
-  double wait_ = 0;
+  double wait_ = -1;  // seconds; less than 0: not told
 };
 
 }  // namespace nacre::app

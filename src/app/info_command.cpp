@@ -60,7 +60,7 @@ int InfoCommand::run(const host::ClockPair& early) {
   uname(&host);
   const engine::Choice choice = engine::choose();
   std::printf("nacre            %s\n", kVersion);
-  std::printf("engine           %s: %s\n", engine::name_of(choice.kind), choice.reason);
+  std::printf("engine           %s: %s\n", engine::name_of(choice.kind), choice.reason.c_str());
   std::printf("virtualization   %s; %s\n",
               hardware_virtualization() ? "the processor has it (VMX or SVM)"
                                         : "the processor shows neither VMX nor SVM",

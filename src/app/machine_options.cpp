@@ -20,12 +20,16 @@ void MachineOptions::add_to(CLI::App& command) {
   command.add_option("--memory", memory, "Guest memory, as 512M or 2G")
       ->type_name("SIZE")
       ->capture_default_str();
-  command
-      .add_option("--engine", engine,
-                  "What runs guest instructions: soft (translator), interp (reference interpreter: "
-                  "slow), or auto, which takes the fastest that this machine can run")
-      ->type_name("ENGINE")
-      ->capture_default_str();
+  engine_option =
+      command
+          .add_option(
+              "--engine", engine,
+              "What runs guest instructions: kvm (the processor, where it has VT-x or AMD-V), soft "
+              "(translator, "
+              "everywhere), interp (reference interpreter: slow), or auto, which takes the fastest that this "
+              "machine can run")
+          ->type_name("ENGINE")
+          ->capture_default_str();
   command
       .add_option(
           "--cpu", cpu,
@@ -35,13 +39,15 @@ void MachineOptions::add_to(CLI::App& command) {
   command.add_option("--cpus", processors, "Number of processors, 1 to 32")
       ->type_name("COUNT")
       ->capture_default_str();
-  command.add_flag("--rng,!--no-rng", rng, "Give the guest a source of randomness, a virtio device (default)");
+  command.add_flag("--rng,!--no-rng", rng,
+                   "Give the guest a source of randomness, a virtio device (default)");
   command.add_flag("--balloon,!--no-balloon", balloon,
                    "Take back memory that the guest has freed, by a virtio device (default)");
   command
-      .add_option("--direct", direct,
-                  "Whether the soft engine may run computing programs of the guest as themselves, in a process of "
-                  "their own: auto or off (or always, which is slow and for tests)")
+      .add_option(
+          "--direct", direct,
+          "Whether the soft engine may run computing programs of the guest as themselves, in a process of "
+          "their own: auto or off (or always, which is slow and for tests)")
       ->type_name("MODE")
       ->capture_default_str();
   command
@@ -49,9 +55,10 @@ void MachineOptions::add_to(CLI::App& command) {
                   "Stop the guest after this many seconds (fractions are fine); exit status 124")
       ->type_name("SECONDS");
   command
-      .add_option("--log", log,
-                  "Trace to stderr: any of event, port, mmio, msr, control, unknown, direct, block, post, exec, "
-                  "last, all, with commas between (block: soft only; exec and last: interp only)")
+      .add_option(
+          "--log", log,
+          "Trace to stderr: any of event, port, mmio, msr, control, unknown, direct, block, post, exec, "
+          "last, all, with commas between (block: soft only; exec and last: interp only)")
       ->type_name("TOPICS");
   command.add_option("--log-file", log_file, "Trace to this file instead of stderr")->type_name("FILE");
   command.add_flag("-v,--verbose", verbose, "Say what is chosen and why");
@@ -59,9 +66,13 @@ void MachineOptions::add_to(CLI::App& command) {
 
 Result<engine::Choice> engine_named(const std::string& name) {
   if (name == "auto") return engine::choose();
-  if (const auto kind = engine::kind_of(name)) return engine::Choice{*kind, "asked for by name"};
-  if (name == "kvm") return Error{"The kvm engine is not in this version of Nacre; use --engine auto."};
-  return Error("There is no engine \"").append(name.c_str()).append("\"; there are auto, soft and interp.");
+  if (const auto kind = engine::kind_of(name)) {
+    if (auto status = engine::possible(*kind); !status) return status.error();
+    return engine::Choice{*kind, "asked for by name"};
+  }
+  return Error("There is no engine \"")
+      .append(name.c_str())
+      .append("\"; there are auto, kvm, soft and interp.");
 }
 
 Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
@@ -86,7 +97,8 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
         .append(cpu.c_str())
         .append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
   }
-  if (direct != "auto" && direct != "off" && direct != "always") return Error{"--direct takes auto, off or always."};
+  if (direct != "auto" && direct != "off" && direct != "always")
+    return Error{"--direct takes auto, off or always."};
   config.direct = direct == "off"    ? engine::DirectMode::Off
                   : direct == "auto" ? engine::DirectMode::Auto
                                      : engine::DirectMode::Always;
@@ -98,7 +110,8 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
       return Error("\"")
           .append(log.c_str())
           .append(
-              "\" is not what --log takes: event, port, mmio, msr, control, unknown, direct, block, post, exec, "
+              "\" is not what --log takes: event, port, mmio, msr, control, unknown, direct, block, post, "
+              "exec, "
               "last or all, with commas between.");
     }
   }
@@ -106,7 +119,7 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
     auto file = TRY(host::open_for_writing(log_file.c_str()));
     config.trace_file = dup(file.number());  // stays open until the program ends
   }
-  if (verbose) {
+  if (verbose || (engine == "auto" && engine_option != nullptr && engine_option->count() != 0)) {
     complain((std::string("engine ") + engine::name_of(choice.kind) + ": " + choice.reason + ".").c_str());
   }
   return config;

@@ -13,6 +13,7 @@ namespace nacre::app {
 struct MachineOptions {
   std::string memory = "512M";
   std::string engine = "auto";
+  CLI::Option* engine_option = nullptr;  // whether it was given
   std::string cpu = "host";
   unsigned processors = 1;
   std::string direct = "auto";

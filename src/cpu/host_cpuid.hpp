@@ -14,12 +14,10 @@ struct CpuidLeaf {
 
 class HostCpuid {
  public:
+  virtual ~HostCpuid() = default;
   [[nodiscard]] virtual CpuidLeaf leaf(u32 leaf, u32 subleaf) const = 0;
   // XCR0 as the host's system set it; 0 when the host has no XSAVE.
   [[nodiscard]] virtual u64 xcr0() const = 0;
-
- protected:
-  ~HostCpuid() = default;
 };
 
 // The processor this code runs on.

@@ -94,7 +94,9 @@ bool Model::choose_features(const HostCpuid& host, Error& error) {
     if (row.level > options_.level && row.level != Level::Host) continue;
     if (row.level == Level::Host && options_.level != Level::Host) continue;
     if (same_text(row.name, "hypervisor") && !options_.paravirtual) continue;
-    const bool offered = row.source == FeatureRow::Source::Ours || (host_words[word] >> row.bit & 1) != 0;
+    const bool made_by_us = row.source == FeatureRow::Source::Board ||
+                            (row.source == FeatureRow::Source::Ours && options_.execution == Execution::Translated);
+    const bool offered = made_by_us || (host_words[word] >> row.bit & 1) != 0;
     if (!offered || (row.components & ~usable) != 0) {
       if (row.source != FeatureRow::Source::Host || options_.level == Level::Host) continue;
       error = Error("CPU model ").append(name(options_.level)).append(" needs ").append(row.name);

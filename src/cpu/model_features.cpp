@@ -8,6 +8,7 @@ using W = CpuidWord;
 constexpr auto kHost = FeatureRow::Source::Host;
 constexpr auto kTold = FeatureRow::Source::Describes;
 constexpr auto kOurs = FeatureRow::Source::Ours;
+constexpr auto kBoard = FeatureRow::Source::Board;
 constexpr Level V2 = Level::V2, V3 = Level::V3, V4 = Level::V4, kAll = Level::Host;
 constexpr u64 kX = Xcr0::x87 | Xcr0::SSE;
 constexpr u64 kY = kX | Xcr0::AVX;
@@ -24,7 +25,7 @@ const FeatureRow feature_rows[] = {
     {"msr", W::L1Edx, 5, V2, kOurs},
     {"pae", W::L1Edx, 6, V2, kOurs},
     {"cx8", W::L1Edx, 8, V2},
-    {"apic", W::L1Edx, 9, V2, kOurs},
+    {"apic", W::L1Edx, 9, V2, kBoard},
     {"sep", W::L1Edx, 11, V2, kOurs},
     {"mtrr", W::L1Edx, 12, V2, kOurs},
     {"pge", W::L1Edx, 13, V2, kOurs},
@@ -45,19 +46,19 @@ const FeatureRow feature_rows[] = {
     {"pcid", W::L1Ecx, 17, V2, kOurs},
     {"sse4_1", W::L1Ecx, 19, V2, kHost, 0, F::Sse4_1},
     {"sse4_2", W::L1Ecx, 20, V2, kHost, 0, F::Sse4_2},
-    {"x2apic", W::L1Ecx, 21, V2, kOurs},
+    {"x2apic", W::L1Ecx, 21, V2, kBoard},
     {"movbe", W::L1Ecx, 22, V3, kHost, 0, F::Movbe},
     {"popcnt", W::L1Ecx, 23, V2, kHost, 0, F::Popcnt},
-    {"tsc_deadline", W::L1Ecx, 24, V2, kOurs},
+    {"tsc_deadline", W::L1Ecx, 24, V2, kBoard},
     {"aes", W::L1Ecx, 25, kAll, kHost, 0, F::Aes},
     {"xsave", W::L1Ecx, 26, V3, kHost, kX, F::Xsave},
     {"avx", W::L1Ecx, 28, V3, kHost, kY, F::Avx},
     {"f16c", W::L1Ecx, 29, V3, kHost, kY, F::F16c},
     {"rdrand", W::L1Ecx, 30, V2, kOurs, 0, F::Rdrand},
-    {"hypervisor", W::L1Ecx, 31, V2, kOurs},
+    {"hypervisor", W::L1Ecx, 31, V2, kBoard},
 
     {"fsgsbase", W::L7Ebx, 0, V2, kOurs, 0, F::Fsgsbase},
-    {"tsc_adjust", W::L7Ebx, 1, V2, kOurs},
+    {"tsc_adjust", W::L7Ebx, 1, V2, kBoard},
     {"bmi1", W::L7Ebx, 3, V3, kHost, 0, F::Bmi1},
     {"avx2", W::L7Ebx, 5, V3, kHost, kY, F::Avx2},
     {"fdp_excptn_only", W::L7Ebx, 6, V2, kTold},  // how the host's x87 behaves, which is the guest's

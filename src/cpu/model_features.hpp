@@ -39,7 +39,8 @@ struct FeatureRow {
   enum class Source : u8 {
     Host,       // an instruction set: there when the host has it; a named model insists
     Describes,  // how the host behaves: the guest is told the same, on every model
-    Ours,       // there always: carried out by us
+    Ours,       // carried out by us: there always, but where the processor itself runs the guest (Execution::Direct)
+    Board,      // … by the board: there always
   };
   const char* name;
   CpuidWord word;

@@ -40,6 +40,9 @@ class Vcpu {
   // take effect on the next run(); call state_changed() after making any.
   virtual cpu::State& state() = 0;
   virtual void state_changed() = 0;
+  // To look at: RFLAGS, the control and segment registers, activity and what is pending are current, the rest perhaps
+  // not. Cheaper than state() for an engine that keeps its state elsewhere.
+  virtual const cpu::State& glance() { return state(); }
   // The same where nothing but State::activity or nmi_pending has changed: no translation is stale.
   virtual void activity_changed() { state_changed(); }
   // RAM in [address, address + bytes) was stored to by somebody who is no processor: what was translated

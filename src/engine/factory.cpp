@@ -1,6 +1,7 @@
 #include "engine/factory.hpp"
 
 #include "engine/interp/interp_vcpu.hpp"
+#include "engine/kvm/kvm.hpp"
 #ifdef NACRE_HAS_SOFT
 #include "engine/soft/soft.hpp"
 #endif
@@ -8,7 +9,14 @@
 namespace nacre::engine {
 
 const char* name_of(Kind kind) {
-  return kind == Kind::Soft ? "soft" : "interp";
+  switch (kind) {
+    case Kind::Soft:
+      return "soft";
+    case Kind::Kvm:
+      return "kvm";
+    default:
+      return "interp";
+  }
 }
 
 std::optional<Kind> kind_of(std::string_view name) {
@@ -16,17 +24,30 @@ std::optional<Kind> kind_of(std::string_view name) {
 #ifdef NACRE_HAS_SOFT
   if (name == "soft") return Kind::Soft;
 #endif
+  if (name == "kvm") return Kind::Kvm;
   return std::nullopt;
 }
 
 Choice choose() {
+  const kvm::Fitness fitness = kvm::fitness();
+  if (fitness.fast) return {Kind::Kvm, fitness.reason};
 #ifdef NACRE_HAS_SOFT
-  return {Kind::Soft,
-          "the engine for hardware virtualization (kvm) is not in this version, and the translator runs "
-          "everywhere"};
+  return {Kind::Soft, fitness.reason};
 #else
   return {Kind::Interp, "this build has no other engine"};
 #endif
+}
+
+Status possible(Kind kind) {
+  if (kind != Kind::Kvm) return {};
+  const kvm::Fitness fitness = kvm::fitness();
+  if (!fitness.usable) return fitness.why_not;
+  return {};
+}
+
+Result<Processor> processor_of(Kind kind) {
+  if (kind == Kind::Kvm) return Processor{TRY(kvm::host_cpuid()), cpu::Execution::Direct};
+  return Processor{std::make_unique<cpu::NativeCpuid>(), cpu::Execution::Translated};
 }
 
 Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
@@ -35,6 +56,7 @@ Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
 #ifdef NACRE_HAS_SOFT
   if (kind == Kind::Soft) return soft::make_group(memory, processors);
 #endif
+  if (kind == Kind::Kvm) return kvm::make_group(memory);
   return std::unique_ptr<Group>();
 }
 
@@ -43,6 +65,7 @@ Result<std::unique_ptr<Vcpu>> make_vcpu(Kind kind, const EngineContext& context)
   if (kind == Kind::Soft) return soft::make(context);
 #endif
   if (kind == Kind::Interp) return make_interp(context);
+  if (kind == Kind::Kvm) return kvm::make(context);
   return Error{"This build of Nacre has no such engine; use --engine interp."};
 }
 

@@ -3,15 +3,18 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <string_view>
 
 #include "base/result.hpp"
+#include "cpu/host_cpuid.hpp"
+#include "cpu/model.hpp"
 #include "engine/context.hpp"
 #include "engine/engine.hpp"
 
 namespace nacre::engine {
 
-enum class Kind : u8 { Interp, Soft };
+enum class Kind : u8 { Interp, Soft, Kvm };
 
 [[nodiscard]] const char* name_of(Kind kind);
 
@@ -20,10 +23,19 @@ enum class Kind : u8 { Interp, Soft };
 
 struct Choice {
   Kind kind = Kind::Interp;
-  const char* reason = "";  // completes the sentence "engine soft: …"
+  std::string reason;  // completes the sentence "engine soft: …"
 };
 // What `auto` means on this machine.
 [[nodiscard]] Choice choose();
+// Whether an engine asked for by name can run here; the Error says why not and what to do.
+[[nodiscard]] Status possible(Kind kind);
+
+// The processor that models of this engine's guests are made from, and who executes what such a model claims.
+struct Processor {
+  std::unique_ptr<const cpu::HostCpuid> cpuid;
+  cpu::Execution execution = cpu::Execution::Translated;
+};
+Result<Processor> processor_of(Kind kind);
 
 // After the memory's regions are known, before the first make_vcpu. Null: this engine's share nothing.
 Result<std::unique_ptr<Group>> make_group(Kind kind, const memory::AddressSpace& memory, unsigned processors);

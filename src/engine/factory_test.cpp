@@ -15,7 +15,7 @@ TEST(Factory, NamesAreReadBack) {
 TEST(Factory, TheChoiceExistsAndIsExplained) {
   const Choice choice = choose();
   EXPECT_EQ(kind_of(name_of(choice.kind)), choice.kind);
-  EXPECT_STRNE(choice.reason, "");
+  EXPECT_NE(choice.reason, "");
 }
 
 }  // namespace

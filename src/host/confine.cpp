@@ -4,6 +4,7 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/if_tun.h>
+#include <linux/kvm.h>
 #include <linux/seccomp.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -20,6 +21,7 @@
 
 #include "base/sanitizer.hpp"
 #include "host/error.hpp"
+#include "host/kvm_requests.hpp"
 
 namespace nacre::host {
 namespace {
@@ -75,6 +77,13 @@ constexpr u32 kStubRequests[] = {PTRACE_CONT,       PTRACE_GETREGS,   PTRACE_SET
                                  PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET};
 constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
 
+// Of a vCPU: run it, interrupt it, read and write its state.
+constexpr u32 kVcpuRequests[] = {
+    KVM_RUN,       KVM_INTERRUPT, KVM_NMI,       KVM_GET_REGS,      KVM_SET_REGS,      KVM_GET_SREGS,       KVM_SET_SREGS,       static_cast<u32>(kKvmGetMsrs),
+    static_cast<u32>(kKvmSetMsrs),  KVM_GET_XCRS,  KVM_SET_XCRS,  static_cast<u32>(kKvmGetXsave),     static_cast<u32>(kKvmSetXsave),     KVM_GET_DEBUGREGS,   KVM_SET_DEBUGREGS,
+    KVM_GET_VCPU_EVENTS,          KVM_SET_VCPU_EVENTS,              KVM_SET_DEVICE_ATTR,
+};
+
 class Filter {
  public:
   explicit Filter(ThreadRole role) {
@@ -116,6 +125,7 @@ class Filter {
       for (const long call : {SYS_openat, SYS_newfstatat, SYS_fstat}) refuse(call, EACCES);
     }
     if (role == ThreadRole::Processor) allow_with_values(SYS_ptrace, 0, kStubRequests);
+    if (role == ThreadRole::KvmProcessor) allow_with_values(SYS_ioctl, 1, kVcpuRequests);
     if (role == ThreadRole::InputOutput) {
       for (const long call : kInputOutput) allow(call);
       allow_with_values(SYS_ioctl, 1, kTerminalRequests);

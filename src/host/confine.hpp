@@ -10,6 +10,7 @@ namespace nacre::host {
 
 enum class ThreadRole : u8 {
   Processor,    // runs guest code: memory, timers, wake-ups, and writing to descriptors that are open
+  KvmProcessor, // the same, and what KVM offers for a vCPU; neither new ones nor other memory
   InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
   Sockets,      // processes a socket device's queues: accepting, sending, receiving, closing

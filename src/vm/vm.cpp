@@ -90,6 +90,7 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
              [this](unsigned i) { environment_.processor(i).vcpu.load()->kick(); }),
       devices_(machine_),
       serial_ports_(config.serial_ports),
+      role_(config.engine == engine::Kind::Kvm ? host::ThreadRole::KvmProcessor : host::ThreadRole::Processor),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {
   if (config.last_post_code) environment_.end_at_post_code(*config.last_post_code);
   if (trace_.wants(TraceTopic::post)) environment_.trace_post_codes(&trace_);
@@ -102,7 +103,9 @@ Vm::~Vm() {
 }
 
 Status Vm::make_processor(unsigned i, const Config& config) {
+  const auto host = TRY(engine::processor_of(config.engine));
   cpu::Model::Options options;
+  options.execution = host.execution;
   options.level = config.cpu_level;
   options.processors = config.processors;
   options.apic_id = i;
@@ -110,7 +113,10 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   // Where each vCPU has a host processor, one that sleeps can be woken at once: it is not to be taken for one that is
   // kept off.
   if (turns_.scarce()) options.kvm_features |= cpu::KvmFeature::STEAL_TIME | cpu::KvmFeature::PV_TLB_FLUSH;
-  const auto model = cpu::Model::create(cpu::NativeCpuid(), options);
+  // Hypercalls are KVM's there, which knows nothing of our local APICs; and it does not flush TLBs for us.
+  if (config.engine == engine::Kind::Kvm)
+    options.kvm_features &= ~(cpu::KvmFeature::PV_UNHALT | cpu::KvmFeature::PV_SEND_IPI | cpu::KvmFeature::PV_TLB_FLUSH);
+  const auto model = cpu::Model::create(*host.cpuid, options);
   if (!model) return model.error();
   Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
   auto processor = std::make_unique<Processor>(machine_, i, model.value(), trace);
@@ -247,7 +253,7 @@ Status Vm::run_until_ended(Processor& processor) {
     machine_.timers[processor.number].timer = &timer;
   }
   if (auto without = processor.vcpu->enter_thread(); !without) trace_.direct(without.error().message());
-  if (auto status = host::confine(host::ThreadRole::Processor); !status) return status.error();
+  if (auto status = host::confine(role_); !status) return status.error();
   while (started_.load() == 0) host::futex_wait(started_, 0);
   ProcessorLink& link = environment_.processor(processor.number);
   while (!ended()) {
@@ -297,7 +303,7 @@ void Vm::give_way(Processor& processor) {
   using Asked = Turns::Asked;
   const Asked asked = turns_.asked(processor.number);
   if (asked == Asked::No) return;
-  const cpu::State& state = processor.vcpu->state();
+  const cpu::State& state = processor.vcpu->glance();
   Asked needed = Asked::AtOnce;
   if ((state.rflags & x86::Rflags::IF) != 0) needed = state.cpl() == 3 ? Asked::InUserMode : Asked::WithInterruptsOn;
   if (asked >= needed) give_turn(processor);
@@ -328,11 +334,11 @@ void Vm::apply_signals(Processor& processor) {
 }
 
 void Vm::sleep(Processor& processor) {
-  cpu::State& state = processor.vcpu->state();
+  const cpu::State& state = processor.vcpu->glance();
   ProcessorLink& link = environment_.processor(processor.number);
   if (link.unhalted.load(std::memory_order_relaxed) && state.activity == cpu::Activity::Halted) {
     link.unhalted.store(false);
-    state.activity = cpu::Activity::Running;
+    processor.vcpu->state().activity = cpu::Activity::Running;
     return processor.vcpu->activity_changed();
   }
   const bool deaf = state.activity == cpu::Activity::WaitForSipi ||

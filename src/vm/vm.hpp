@@ -143,6 +143,7 @@ class Vm {
   Turns turns_;
   Devices devices_;
   unsigned serial_ports_;
+  const host::ThreadRole role_;  // of the vCPU threads
   Trace trace_;
   std::unique_ptr<engine::Group> group_;  // null: the engine needs none
   std::vector<std::unique_ptr<Processor>> processors_;

@@ -34,11 +34,14 @@ struct Machine {
   std::unique_ptr<engine::Vcpu> vcpu;
 
   using Maker = std::function<Result<std::unique_ptr<engine::Vcpu>>(const engine::EngineContext&)>;
-  explicit Machine(const Maker& make, cpu::Platform* other = nullptr) {
+  // `processor`: what the model is made from, for an engine that lets the host's run the guest; null: this one's, translated.
+  explicit Machine(const Maker& make, cpu::Platform* other = nullptr, const cpu::HostCpuid* processor = nullptr) {
     base = reinterpret_cast<u8*>((reinterpret_cast<u64>(ram.data()) + kPageSize - 1) & ~(kPageSize - 1));
     NACRE_CHECK(space.add_ram(GuestPhysical(0), kRamBytes, base, flags.data()).ok());
     cpu::Model::Options options;
-    model = std::make_unique<cpu::Model>(cpu::Model::create(cpu::NativeCpuid(), options).take());
+    const cpu::NativeCpuid native;
+    if (processor != nullptr) options.execution = cpu::Execution::Direct;
+    model = std::make_unique<cpu::Model>(cpu::Model::create(processor != nullptr ? *processor : native, options).take());
     const engine::EngineContext context{space, other != nullptr ? *other : platform, *model};
     vcpu = make(context).take();
     set_up();

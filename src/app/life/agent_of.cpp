@@ -1,0 +1,22 @@
+#include "app/life/agent_of.hpp"
+
+#include <algorithm>
+#include <ctime>
+
+#include "life/folder.hpp"
+#include "life/record.hpp"
+
+namespace nacre::app {
+
+Result<agent::Client> agent_of(const std::string& machine, double wait) {
+  const life::Folder folder = TRY(life::Folder::of(machine));
+  const std::string socket = TRY(life::short_path(folder, life::Folder::kVsock));
+  if (wait < 0) {
+    const life::Record record = life::load_record(folder);
+    const i64 age = std::time(nullptr) - record.since;
+    wait = record.runs && age >= 0 ? static_cast<double>(std::max(kStarting - age, i64{0})) : 0;
+  }
+  return agent::Client::connect(socket, static_cast<int>(wait * 1000), "machine " + machine);
+}
+
+}  // namespace nacre::app

@@ -1,0 +1,28 @@
+// VmGroup: KVM's VM. Made before the first vCPU; its memory slots do not change afterwards.
+#pragma once
+
+#include <memory>
+
+#include "engine/context.hpp"
+#include "engine/kvm/system.hpp"
+#include "memory/address_space.hpp"
+
+namespace nacre::kvm {
+
+class VmGroup final : public engine::Group {
+ public:
+  static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory);
+
+  [[nodiscard]] const System& system() const { return system_; }
+  [[nodiscard]] int file() const { return vm_.number(); }
+
+ private:
+  VmGroup(System system, host::UniqueFd vm) : system_(std::move(system)), vm_(std::move(vm)) {}
+  Status add_slots(const memory::AddressSpace& memory);
+  Status ask_for_msrs();
+
+  System system_;
+  host::UniqueFd vm_;
+};
+
+}  // namespace nacre::kvm

@@ -1,0 +1,172 @@
+// The kvm engine on this host's /dev/kvm, beside the interpreter: small programs, and the state both ways.
+#include "engine/kvm/kvm.hpp"
+
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <cstring>
+#include <optional>
+#include <thread>
+
+#include "engine/conformance/machine.hpp"
+#include "engine/interp/interp_vcpu.hpp"
+#include "engine/kvm/group.hpp"
+#include "host/signals.hpp"
+
+namespace nacre::kvm {
+namespace {
+
+using conformance::kProgram;
+
+class Kvm : public ::testing::Test {
+ protected:
+  static void SetUpTestSuite() { ASSERT_TRUE(host::SignalDispatcher::install().ok()); }
+  void SetUp() override {
+    const Fitness fitness = kvm::fitness();
+    if (!fitness.usable) GTEST_SKIP() << fitness.why_not.message();
+    processor_ = host_cpuid().take();
+    stack_.emplace(host::SignalStack::enter().take());
+  }
+
+  // A machine whose processor is of `kind`, with the same model in both.
+  std::unique_ptr<conformance::Machine> machine(bool kvm) {
+    const auto maker = [this,
+                        kvm](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
+      if (!kvm) return engine::make_interp(context);
+      group_ = TRY(make_group(context.memory));
+      engine::EngineContext with_group = context;
+      with_group.group = group_.get();
+      return make(with_group);
+    };
+    return std::make_unique<conformance::Machine>(maker, nullptr, processor_.get());
+  }
+
+  // Runs on both, and compares general registers, flags and memory.
+  std::unique_ptr<conformance::Machine> run_both(const std::vector<u8>& code) {
+    auto interp = machine(false), kvm = machine(true);
+    for (auto* m : {interp.get(), kvm.get()}) {
+      m->load(kProgram, code);
+      EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+    }
+    const cpu::State &a = interp->vcpu->state(), &b = kvm->vcpu->state();
+    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
+    EXPECT_EQ(a.rip, b.rip);
+    EXPECT_EQ(a.rflags, b.rflags);
+    EXPECT_EQ(std::memcmp(interp->base + 0x300000, kvm->base + 0x300000, conformance::kRamBytes - 0x300000),
+              0);
+    return kvm;
+  }
+
+  std::unique_ptr<cpu::HostCpuid> processor_;
+  std::unique_ptr<engine::Group> group_;
+  std::optional<host::SignalStack> stack_;
+};
+
+GUEST_CODE(counts, R"(
+  mov $0, %eax
+  mov $100, %ecx
+1: add %rcx, %rax
+  mov %rax, 0x400000(,%rcx,8)
+  dec %ecx
+  jnz 1b
+  hlt)")
+
+TEST_F(Kvm, small_program) {
+  const auto machine = run_both(counts);
+  if (HasFailure()) return;
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::RAX], 5050u);
+  EXPECT_EQ(machine->get64(0x400008), 5050u);
+}
+
+// KVM on a host without VMX or SVM has no emulation of it: the interpreter's turn.
+GUEST_CODE(exchanges, R"(
+  movq $7, 0x400000
+  movq $9, 0x400008
+  mov $7, %eax
+  mov $9, %edx
+  mov $1, %ebx
+  mov $2, %ecx
+  lock cmpxchg16b 0x400000
+  hlt)")
+
+TEST_F(Kvm, cmpxchg16b) {
+  const auto machine = run_both(exchanges);
+  if (HasFailure()) return;
+  EXPECT_EQ(machine->get64(0x400000), 1u);
+  EXPECT_EQ(machine->get64(0x400008), 2u);
+}
+
+GUEST_CODE(divides, "mov $1, %eax\n xor %edx, %edx\n xor %ecx, %ecx\n div %ecx\n hlt")
+
+TEST_F(Kvm, exception_reaches_the_guests_handler) {
+  const auto machine = run_both(divides);
+  if (HasFailure()) return;
+  EXPECT_EQ(machine->vcpu->state().gpr[x86::R15], 0u);
+  EXPECT_GT(machine->vcpu->state().rip, 0x7000u);
+}
+
+// What is written is what is read, whether or not KVM ran in between.
+TEST_F(Kvm, state_goes_in_and_comes_out) {
+  auto m = machine(true);
+  m->load(kProgram, {0xf4});
+  cpu::State& s = m->vcpu->state();
+  for (unsigned i = 0; i < 16; i++) s.gpr[i] = 0x1111111111111111u * (i + 1);
+  s.gpr[x86::RSP] = conformance::kStackTop;
+  s.lstar = 0xffffffff81000000, s.star = 0x0023001000000000, s.fmask = 0x47700,
+  s.kernel_gs_base = 0xffff888000000000;
+  s.sysenter_cs = 0x10, s.sysenter_eip = 0xffffffff81001000, s.sysenter_esp = 0xffffffff82000000;
+  s.segment[x86::FS].base = 0x7f0000001000, s.segment[x86::GS].base = 0xffff888000001000;
+  s.cr2 = 0x123456789000;
+  s.dr[0] = 0x10, s.dr[1] = 0x20, s.dr[2] = 0x30, s.dr[3] = 0x40;
+  s.pat = 0x0007010600070106;
+  s.rflags = 0x2 | x86::Rflags::IF | x86::Rflags::AC;
+  for (unsigned i = 0; i < 256; i++) s.xsave[160 + i] = static_cast<u8>(i);  // XMM0 to XMM15
+  s.xsave[512] = 3;
+  const cpu::State before = s;
+  ASSERT_EQ(m->run(), engine::ExitReason::Halted);
+  const cpu::State& after = m->vcpu->state();
+  for (unsigned i = 0; i < 16; i++) EXPECT_EQ(after.gpr[i], before.gpr[i]) << "register " << i;
+  EXPECT_EQ(after.rip, before.rip + 1);
+  EXPECT_EQ(after.rflags, before.rflags);
+  EXPECT_EQ(after.lstar, before.lstar);
+  EXPECT_EQ(after.star, before.star);
+  EXPECT_EQ(after.fmask, before.fmask);
+  EXPECT_EQ(after.kernel_gs_base, before.kernel_gs_base);
+  EXPECT_EQ(after.sysenter_eip, before.sysenter_eip);
+  EXPECT_EQ(after.sysenter_esp, before.sysenter_esp);
+  EXPECT_EQ(after.segment[x86::FS].base, before.segment[x86::FS].base);
+  EXPECT_EQ(after.segment[x86::GS].base, before.segment[x86::GS].base);
+  EXPECT_EQ(after.segment[x86::CS].attributes, before.segment[x86::CS].attributes);
+  EXPECT_EQ(after.cr2, before.cr2);
+  EXPECT_EQ(after.cr3, before.cr3);
+  EXPECT_EQ(after.pat, before.pat);
+  for (unsigned i = 0; i < 4; i++) EXPECT_EQ(after.dr[i], before.dr[i]);
+  EXPECT_EQ(std::memcmp(after.xsave + 160, before.xsave + 160, 256), 0);
+  EXPECT_EQ(after.activity, cpu::Activity::Halted);
+}
+
+GUEST_CODE(spins, "1: inc %rax\n jmp 1b")
+
+TEST_F(Kvm, kick_before_and_while_it_runs) {
+  auto m = machine(true);
+  m->load(kProgram, spins);
+  m->vcpu->state_changed();
+  m->vcpu->kick();
+  EXPECT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
+  EXPECT_EQ(m->vcpu->state().gpr[x86::RAX], 0u);
+  std::atomic<bool> over = false;
+  std::thread kicker([&] {
+    while (!over) {
+      m->vcpu->kick();
+      std::this_thread::yield();
+    }
+  });
+  for (int i = 0; i < 50; i++) EXPECT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
+  over = true;
+  kicker.join();
+  const u64 rip = m->vcpu->state().rip;
+  EXPECT_TRUE(rip >= kProgram && rip < kProgram + spins.size());
+}
+
+}  // namespace
+}  // namespace nacre::kvm
