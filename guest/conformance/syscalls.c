@@ -171,7 +171,6 @@ CASE(star_writes_keep_all_bits, "SDM 3A 5.8.8") {
 }
 FAULTS(lstar_of_a_bad_address, "SDM 2B WRMSR", GP, 0, "wrmsr", "c"(msr_lstar), "a"(0), "d"(0x8000))
 FAULTS(cstar_of_a_bad_address, "SDM 2B WRMSR", GP, 0, "wrmsr", "c"(msr_cstar), "a"(0), "d"(0x8000))
-FAULTS(fmask_above_32_bits, "SDM 4 table 2-2", GP, 0, "wrmsr", "c"(msr_fmask), "a"(0), "d"(1))
 
 // --- SYSENTER and SYSEXIT
 static void enable_enter(void) {
