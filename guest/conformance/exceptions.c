@@ -231,47 +231,47 @@ CASE(gate_just_within_the_limit, "SDM 2A INT") {
   WANT(0x81, 0);
 }
 CASE(gate_that_is_not_present, "SDM 3A 6.15 #NP") {
-  set_gate(0x81, 0x100000, (struct gate){kernel_code, 0, 0x0e});
+  set_gate(0x81, STRAY, (struct gate){kernel_code, 0, 0x0e});
   TRY("int $0x81");
   WANT(NP, 0x81 * 8 + 2);
 }
 CASE(gate_of_no_type, "SDM 3A 6.15 #GP") {
-  set_gate(0x81, 0x100000, (struct gate){kernel_code, 0, 0x80});
+  set_gate(0x81, STRAY, (struct gate){kernel_code, 0, 0x80});
   TRY("int $0x81");
   WANT(GP, 0x81 * 8 + 2);
 }
 CASE(gate_to_a_task_in_long_mode, "SDM 3A 6.14") {
-  set_gate(0x81, 0x100000, (struct gate){task, 0, 0x85});
+  set_gate(0x81, STRAY, (struct gate){task, 0, 0x85});
   TRY("int $0x81");
   WANT(GP, 0x81 * 8 + 2);
 }
 CASE(gate_with_null_selector, "SDM 2A INT") {
-  set_gate(0x81, 0x100000, (struct gate){0, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){0, 0, 0x8e});
   TRY("int $0x81");
   WANT(GP, 0);
 }
 CASE(gate_to_data, "SDM 2A INT") {
-  set_gate(0x81, 0x100000, (struct gate){kernel_data, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){kernel_data, 0, 0x8e});
   TRY("int $0x81");
   WANT(GP, kernel_data);
 }
 CASE(gate_to_absent_code, "SDM 2A INT") {
-  set_gate(0x81, 0x100000, (struct gate){absent_code, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){absent_code, 0, 0x8e});
   TRY("int $0x81");
   WANT(NP, absent_code);
 }
 CASE(gate_to_32_bit_code, "SDM 3A 6.14.1") {
-  set_gate(0x81, 0x100000, (struct gate){kernel_code_32, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){kernel_code_32, 0, 0x8e});
   TRY("int $0x81");
   WANT(GP, kernel_code_32);
 }
 CASE(gate_to_less_privileged_code, "SDM 2A INT") {
-  set_gate(0x81, 0x100000, (struct gate){user_code_64, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){user_code_64, 0, 0x8e});
   TRY("int $0x81");
   WANT(GP, user_code_64 & ~3);
 }
 CASE(gate_to_a_selector_beyond_the_table, "SDM 2A INT") {
-  set_gate(0x81, 0x100000, (struct gate){0xff8, 0, 0x8e});
+  set_gate(0x81, STRAY, (struct gate){0xff8, 0, 0x8e});
   TRY("int $0x81");
   WANT(GP, 0xff8);
 }
@@ -283,12 +283,12 @@ CASE(gate_to_a_bad_offset, "SDM 2A INT") {
 }
 CASE(fault_in_delivering_an_exception_has_the_external_bit, "SDM 3A 6.13") {
   // #UD is no contributory exception, so that what comes of its bad gate is not a double fault.
-  set_gate(UD, 0x100000, (struct gate){kernel_data, 0, 0x8e});
+  set_gate(UD, STRAY, (struct gate){kernel_data, 0, 0x8e});
   TRY("ud2");
   WANT(GP, kernel_data + 1);
 }
 CASE(absent_gate_of_an_exception, "SDM 3A 6.13") {
-  set_gate(UD, 0x100000, (struct gate){kernel_code, 0, 0x0e});
+  set_gate(UD, STRAY, (struct gate){kernel_code, 0, 0x0e});
   TRY("ud2");
   WANT(NP, UD * 8 + 3);
 }

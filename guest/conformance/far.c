@@ -14,14 +14,14 @@ static void aim(uint64_t offset, unsigned selector) {
 #define JUMP "ljmpl *(%%rbx)"
 #define FAR_JUMP(name, section, selector, vector, error) \
   CASE(name, section) {                                  \
-    aim(0x100000, selector);                             \
+    aim(STRAY, selector);                                \
     TRY(JUMP, "b"(&target));                             \
     WANT(vector, error);                                 \
   }
 #define FAR_JUMP_TO(name, section, descriptor, vector, error) \
   CASE(name, section) {                                       \
     table[spare / 8] = descriptor;                            \
-    aim(0x100000, spare);                                     \
+    aim(STRAY, spare);                                        \
     TRY(JUMP, "b"(&target));                                  \
     WANT(vector, error);                                      \
   }
@@ -45,7 +45,7 @@ FAR_JUMP_TO(jump_checks_privilege_before_presence, "SDM 2A JMP",
             SEGMENT(0, 0xfffffull, 0x7b, flag_long | flag_pages), GP, spare)
 FAR_JUMP_TO(jump_beyond_the_limit, "SDM 3A 5.3", SEGMENT(0, 0xfff, 0x9b, flag_32), GP, 0)
 CASE(failed_jump_keeps_cs, "SDM 2A JMP") {
-  aim(0x100000, kernel_data);
+  aim(STRAY, kernel_data);
   TRY("mov %%cs, %%ecx\n" MARK JUMP, "b"(&target));
   EQUAL(seen.cs, kernel_code);
 }
@@ -82,13 +82,13 @@ CASE(call_pushes_cs_and_rip, "SDM 2A CALL") {
   EQUAL(seen.rcx & 0xffff, kernel_code);
 }
 CASE(call_on_a_bad_stack_goes_nowhere, "SDM 2A CALL") {
-  aim((uint64_t)0x100000, kernel_code);
+  aim(STRAY, kernel_code);
   TRY("mov %%rax, %%rsp\n" MARK "lcalll *(%%rbx)", "b"(&target), "a"((1ull << 47) + 8));
   WANT(SS, 0);
   EQUAL(seen.rsp, (1ull << 47) + 8);
 }
 CASE(call_to_an_absent_segment_pushes_nothing, "SDM 2A CALL") {
-  aim(0x100000, absent_code);
+  aim(STRAY, absent_code);
   TRY("mov %%rsp, %%rdx\n" MARK "lcalll *(%%rbx)", "b"(&target));
   WANT(NP, absent_code);
   EQUAL(seen.rsp, seen.rdx);
@@ -185,11 +185,11 @@ CASE(call_gate_with_a_bad_stack_in_the_task_state, "SDM 2A CALL") {
 }
 
 // --- far returns
-#define RETURN(name, section, selector, vector, error)                                    \
-  CASE(name, section) {                                                                   \
-    TRY("push %%rax\n pushq $0x100000\n mov %%rsp, %%rdx\n" MARK "lretq", "a"(selector)); \
-    WANT(vector, error);                                                                  \
-    EQUAL(seen.rsp, seen.rdx);                                                            \
+#define RETURN(name, section, selector, vector, error)                                 \
+  CASE(name, section) {                                                                \
+    TRY("push %%rax\n pushq $stray\n mov %%rsp, %%rdx\n" MARK "lretq", "a"(selector)); \
+    WANT(vector, error);                                                               \
+    EQUAL(seen.rsp, seen.rdx);                                                         \
   }
 RETURN(return_to_null, "SDM 2B RET", 0, GP, 0)
 RETURN(return_to_data, "SDM 2B RET", kernel_data, GP, kernel_data)

@@ -80,7 +80,7 @@ CASE(kernel_may_have_null_ss, "SDM 2A IRET") {
 }
 CASE(nested_task, "SDM 2A IRET") {
   TRY("pushq $0x4002\n popfq\n push %%rdi\n push %%rsi\n push %%rcx\n push %%rbx\n push %%rax\n" MARK "iretq",
-      FRAME_OF(0x100000, kernel_code, 2, 0, kernel_data));
+      FRAME_OF(STRAY, kernel_code, 2, 0, kernel_data));
   WANT(GP, 0);
 }
 CASE(order_code_before_stack, "SDM 2A IRET") {

@@ -42,11 +42,11 @@ RULE(p32_null_ss, "SDM 2B MOV", GP, 0, "xor %%eax, %%eax\n" MARK "mov %%eax, %%s
 RULE(p32_null_ds_is_used, "SDM 3A 5.4.1", GP, 0,
      "xor %%eax, %%eax\n mov %%eax, %%ds\n" MARK "mov 0x20000, %%eax")
 RULE(p32_far_jump_to_null, "SDM 2A JMP", GP, 0, "ljmp $0, $0")
-RULE(p32_far_jump_to_data, "SDM 2A JMP", GP, kernel_data, "ljmp $0x10, $0x20000")
-RULE(p32_far_call_to_absent_code, "SDM 2A CALL", NP, absent_code, "lcall $0x48, $0x20000")
-RULE(p32_far_jump_to_user_code, "SDM 3A 5.8.1", GP, 0x18, "ljmp $0x1b, $0x20000")
-RULE(p32_far_return_to_null, "SDM 2B RET", GP, 0, "push $0\n push $0x20000\n" MARK "lret")
-RULE(p32_iret_to_data, "SDM 2A IRET", GP, kernel_data, "push $2\n push $0x10\n push $0x20000\n" MARK "iretl")
+RULE(p32_far_jump_to_data, "SDM 2A JMP", GP, kernel_data, "ljmp $0x10, $0x2a000")
+RULE(p32_far_call_to_absent_code, "SDM 2A CALL", NP, absent_code, "lcall $0x48, $0x2a000")
+RULE(p32_far_jump_to_user_code, "SDM 3A 5.8.1", GP, 0x18, "ljmp $0x1b, $0x2a000")
+RULE(p32_far_return_to_null, "SDM 2B RET", GP, 0, "push $0\n push $0x2a000\n" MARK "lret")
+RULE(p32_iret_to_data, "SDM 2A IRET", GP, kernel_data, "push $2\n push $0x10\n push $0x2a000\n" MARK "iretl")
 RULE(p32_sysret_outside_long_mode, "SDM 2B SYSRET", UD, 0, ".byte 0x0f, 0x07")
 RULE(p32_swapgs, "SDM 2B SWAPGS", UD, 0, ".byte 0x0f, 0x01, 0xf8")
 RULE(p32_sysexit_without_selector, "SDM 2B SYSEXIT", GP, 0,
@@ -158,9 +158,9 @@ RULE(p32_user_mov_cr, "SDM 2B MOV CR", GP, 0, "mov %%cr0, %%eax", USER)
 RULE(p32_user_in, "SDM 1 19.5", GP, 0, "in $0x80, %%al", USER)
 RULE(p32_user_int_of_the_kernels_gate, "SDM 3A 6.12.1.1", GP, 0x81 * 8 + 2, "int $0x81", USER)
 RULE(p32_user_kernel_data, "SDM 3A 5.6", GP, kernel_data, "mov $0x10, %%eax\n" MARK "mov %%eax, %%ds", USER)
-RULE(p32_user_far_call_to_the_kernel, "SDM 3A 5.8.1", GP, kernel_code_32, "lcall $0x30, $0x20000", USER)
+RULE(p32_user_far_call_to_the_kernel, "SDM 3A 5.8.1", GP, kernel_code_32, "lcall $0x30, $0x2a000", USER)
 RULE(p32_user_iret_to_the_kernel, "SDM 2A IRET", GP, kernel_code_32,
-     "push $2\n push $0x30\n push $0x20000\n" MARK "iretl", USER)
+     "push $2\n push $0x30\n push $0x2a000\n" MARK "iretl", USER)
 CASE(p32_user_port_map_beyond_the_limit, "SDM 1 19.5.2") {
   prepare_legacy();
   WORD((uint64_t)legacy_state + 0x66) = 0xffff;

@@ -23,6 +23,7 @@ void prepare_legacy(void) {
                     v == 3 || v == 4 || v == 5 || v == 0x80 ? 0xee : 0x8e);
   for (unsigned v = 0; v < legacy_vectors; v++)
     LONG(4ull * v) = 0x20000000u | (uint32_t)(0xe000 + (real_stubs - low_begin) + 3 * v);
+  WORD(0x2a000ull) = 0x80cd;  // int $0x80, where transfers aim that must not happen
   memcpy((void*)0x2e000ull, low_begin, (size_t)(low_end - low_begin));
   table[0xf0 / 8] = SEGMENT(0x20000ull, 0xffff, 0x9b, 0);
   table[0xf8 / 8] = SEGMENT(0, 0xffff, 0x93, 0);

@@ -63,6 +63,8 @@ __asm__(
     "mov %rsp, (%rsi)\n call *%rdi\n"
     "case_return: pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n cld\n ret\n");
 
+__asm__(".text\n.globl stray\nstray: int $0x80\n ud2\n");
+
 static void go_on_at(struct frame* frame, uint64_t rip, uint64_t rsp) {
   frame->rip = rip;
   frame->rsp = rsp;
@@ -207,6 +209,7 @@ void reset_segments(void) {
   write_msr(msr_fs_base, 0);
   write_msr(msr_gs_base, 0);
   write_msr(msr_kernel_gs_base, 0);
+  write_msr(msr_sysenter_cs, 0);
   reset_task();
 }
 

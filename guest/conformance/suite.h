@@ -141,6 +141,9 @@ void set_system(unsigned selector, uint64_t base, uint32_t limit, uint8_t access
   (((limit)&0xffffull) | ((base)&0xffffffull) << 16 | (uint64_t)(access) << 40 | \
    ((uint64_t)(limit) >> 16 & 0xf) << 48 | (uint64_t)(flags) << 52 | (uint64_t)((base) >> 24 & 0xff) << 56)
 enum { flag_long = 2, flag_32 = 4, flag_pages = 8 };
+extern const char stray[];  // where transfers aim that must not happen: ends the guarded code at a place that
+                            // is not awaited
+#define STRAY ((uint64_t)stray)
 struct gate {
   uint16_t selector;
   uint8_t ist, access;
