@@ -58,7 +58,8 @@ Status Board::map_ram() {
   TRY(add(kShadowBase, low_end, kShadowBase));
   TRY(add(kHighRamBase, high_ram_end(options_.memory_bytes), low_end));
   if (options_.firmware == nullptr) return {};
-  return memory_.add_rom(GuestPhysical(kHighRamBase - options_.firmware_bytes), options_.firmware_bytes, options_.firmware);
+  return memory_.add_rom(GuestPhysical(kHighRamBase - options_.firmware_bytes), options_.firmware_bytes, options_.firmware,
+                         options_.firmware_flags);
 }
 
 void Board::add_processors() {

@@ -282,6 +282,28 @@ TEST(Board, firmware_ends_at_4_GiB_and_its_end_below_1_MiB_where_it_can_be_writt
   EXPECT_EQ(byte_at(0xfffff), 3u);
 }
 
+TEST(Board, firmware_finds_the_chips_that_it_knows_and_moves_the_power_management_block) {
+  std::vector<u8> rom(64 * kKiB);
+  TestBoard plain, board({.firmware = rom.data(), .firmware_bytes = rom.size()});
+  const auto config = [](cpu::Platform& cpu, u32 function, u32 offset) {
+    out(cpu, 0xcf8, 0x80000000 | function << 8 | offset, 4);
+    return in(cpu, 0xcfc, 4);
+  };
+  EXPECT_EQ(config(board.cpu(), 0, 0), 0x12378086u);
+  EXPECT_EQ(config(board.cpu(), 8, 0), 0x70008086u);
+  EXPECT_EQ(config(board.cpu(), 8 + 3, 0), 0x71138086u);
+  EXPECT_EQ(config(plain.cpu(), 8 + 3, 0), ~u32{0});
+  board.environment.time = plain.environment.time = 1'000'000'000;
+  EXPECT_EQ(in(board.cpu(), kPortMovedPm + 8, 4), ~u32{0});
+  EXPECT_EQ(config(board.cpu(), 8 + 3, 0x40), u32{kPortPm1Event} | 1);
+  out(board.cpu(), 0xcfc, kPortMovedPm, 4);
+  EXPECT_EQ(in(board.cpu(), kPortMovedPm + 8, 4), in(board.cpu(), kPortPmTimer, 4));
+  EXPECT_NE(in(board.cpu(), kPortMovedPm + 8, 4), 0u);
+  EXPECT_EQ(in(plain.cpu(), kPortMovedPm + 8, 4), ~u32{0});
+  board->reset();
+  EXPECT_EQ(in(board.cpu(), kPortMovedPm + 8, 4), ~u32{0});
+}
+
 TEST(Board, small_firmware_leaves_the_rest_of_the_first_mebibyte_alone) {
   std::vector<u8> rom(64 * kKiB, 0x5a);
   TestBoard board({.firmware = rom.data(), .firmware_bytes = rom.size()});

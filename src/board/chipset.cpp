@@ -72,7 +72,15 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPortPanic, 1, panic_port_));
   if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
   for (unsigned i = 0; i < options_.debug_port_count; ++i) TRY(claim_asked(ports, options_.debug_ports[i], debug_ports_[i]));
+  if (options_.firmware != nullptr) TRY(attach_firmware_chips(ports));
   return claim_post_ports(ports);
+}
+
+Status Chipset::attach_firmware_chips(memory::PortSpace& ports) {
+  pci_.replace_bridge(firmware_bridge_);
+  pci_.attach(1, 0, isa_bridge_);
+  pci_.attach(1, 3, power_management_);
+  return ports.claim(kPortMovedPm, kPmPorts, moved_pm_ports_, 4);
 }
 
 // The usual port is there always, as code uses it for a delay, unless something else was asked for there.
@@ -97,6 +105,8 @@ void Chipset::reset() {
   keyboard_.reset();
   reset_port_.reset();
   pci_.reset();
+  u64 no_regions = 0;
+  firmware_bridge_.reset(no_regions);
   port92_ = kA20;
   write_memory_size(options_.memory_bytes);
   timers_touched_ = true;
@@ -154,6 +164,14 @@ void Chipset::write_rtc(u16 offset, unsigned, u32 value) {
 void Chipset::write_pm(u16 offset, unsigned size, u32 value) {
   pm_.write(offset, size, value);
   timers_touched_ = true;
+}
+
+u32 Chipset::read_moved_pm(u16 offset, unsigned size) {
+  return power_management_.base() == kPortMovedPm ? pm_.read(offset, size) : ~u32{0};
+}
+
+void Chipset::write_moved_pm(u16 offset, unsigned size, u32 value) {
+  if (power_management_.base() == kPortMovedPm) write_pm(offset, size, value);
 }
 
 usize Chipset::serial_input(unsigned port, std::span<const u8> bytes) {

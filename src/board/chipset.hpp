@@ -11,6 +11,7 @@
 #include "device/acpi_pm/acpi_pm.hpp"
 #include "device/debug/debug_ports.hpp"
 #include "device/i8042/i8042.hpp"
+#include "device/piix/piix.hpp"
 #include "device/pvpanic/pvpanic.hpp"
 #include "device/reset_port/reset_port.hpp"
 #include "device/uart16550/uart16550.hpp"
@@ -51,6 +52,11 @@ class Chipset {
     bool input_waits = false;  // the host has more than fitted
   };
 
+  // What firmware for emulators looks for.
+  Status attach_firmware_chips(memory::PortSpace& ports);
+  // The power-management block's second place: where the guest wants it, if that is there.
+  u32 read_moved_pm(u16 offset, unsigned size);
+  void write_moved_pm(u16 offset, unsigned size, u32 value);
   Status claim_post_ports(memory::PortSpace& ports);
   void write_memory_size(u64 memory_bytes);
   void check_input_room(unsigned port);
@@ -113,6 +119,9 @@ class Chipset {
   device::DebugExit debug_exit_;
   DebugPort debug_ports_[kMaxDebugPorts];
   PciHost pci_;
+  device::piix::HostBridge firmware_bridge_;  // these three: with firmware alone
+  device::piix::IsaBridge isa_bridge_;
+  device::piix::PowerManagement power_management_{kPortPm1Event};
   u8 port92_ = 0;
   bool timers_touched_ = false;
 
@@ -133,6 +142,7 @@ class Chipset {
   Ports<Chipset, &Chipset::read_post, &Chipset::write_post> post_port_{*this};
   Ports<Chipset, &Chipset::read_panic, &Chipset::write_panic> panic_port_{*this};
   Ports<Chipset, &Chipset::read_debug_exit, &Chipset::write_debug_exit> debug_exit_port_{*this};
+  Ports<Chipset, &Chipset::read_moved_pm, &Chipset::write_moved_pm> moved_pm_ports_{*this};
   Ports<Chipset, &Chipset::read_told_post, &Chipset::write_told_post> told_post_port_{*this};
 };
 

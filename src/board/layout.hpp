@@ -43,6 +43,10 @@ inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPortKeyboardData =
 // The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.
 inline constexpr u16 kPortPm1Event = 0x600, kPortPm1Control = 0x604, kPortPmTimer = 0x608;
 inline constexpr u8 kPmPorts = 12;
+// Where firmware for the PIIX4 moves it; it stays at the first place too.
+inline constexpr u16 kPortMovedPm = 0xb000;
+// The first device number on bus 0 that is free for functions of the owner, with firmware and without.
+inline constexpr unsigned kFirstPciDevice = 1, kFirstPciDeviceWithFirmware = 2;
 
 // Interrupt lines (ISA numbers; they are also the GSIs and IOAPIC pins, but for the timer's).
 inline constexpr unsigned kIrqTimer = 0, kIrqKeyboard = 1, kIrqCom1 = 4, kIrqCom2 = 3, kIrqRtc = 8,

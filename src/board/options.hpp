@@ -27,6 +27,7 @@ struct Options {
   // are in memory. It is mapped as it is: it must live as long as the board.
   u8* firmware = nullptr;
   u64 firmware_bytes = 0;
+  u8* firmware_flags = nullptr;  // as page_flags, in the same array; null: its code is not translated
 };
 
 }  // namespace nacre::board

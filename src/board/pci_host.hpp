@@ -22,7 +22,7 @@ class PciHost final : public memory::MmioHandler {
   PciHost(const PciHost&) = delete;
   PciHost& operator=(const PciHost&) = delete;
 
-  static constexpr unsigned kMaxFunctions = 40;
+  static constexpr unsigned kMaxFunctions = 42;
 
   // Power-on, also of every function; their memory regions lie one after another from the first window's
   // start on.
@@ -30,6 +30,9 @@ class PciHost final : public memory::MmioHandler {
   // Puts a function at device 0 to 31, function 0 to 7 of bus 0. A free place, and never 00:00.0. Before the
   // machine starts.
   void attach(unsigned device, unsigned function, PciFunction& target);
+
+  // Another host bridge than the plain one, at 00:00.0. Before the machine starts.
+  void replace_bridge(PciFunction& bridge) { functions_[0] = &bridge; }
 
   // The windows of memory: where nothing decodes, all ones.
   [[nodiscard]] memory::MmioHandler& window() { return window_low_; }

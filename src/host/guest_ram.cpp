@@ -50,7 +50,7 @@ Status GuestRam::possible(u64 bytes) {
   return {};
 }
 
-Result<GuestRam> GuestRam::create(u64 bytes) {
+Result<GuestRam> GuestRam::create(u64 bytes, u64 more_flags) {
   if (auto status = possible(bytes); !status) return status.error();
   GuestRam ram;
   ram.file_ = UniqueFd(memfd_create("nacre-guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING));
@@ -61,7 +61,7 @@ Result<GuestRam> GuestRam::create(u64 bytes) {
   // Worth it where the host allows it for shared memory (shmem_enabled=advise); a wish otherwise.
   madvise(ram.memory_.data(), bytes, MADV_HUGEPAGE);
   madvise(ram.memory_.data(), bytes, MADV_DONTDUMP);
-  ram.flags_ = TRY(Mapping::anonymous(bytes / kPageSize));
+  ram.flags_ = TRY(Mapping::anonymous(bytes / kPageSize + more_flags));
   return ram;
 }
 

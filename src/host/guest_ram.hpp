@@ -11,7 +11,8 @@ namespace nacre::host {
 class GuestRam {
  public:
   // `bytes` must be whole pages. Errors: 0, not whole pages, more than the host could ever give.
-  static Result<GuestRam> create(u64 bytes);
+  // `more_flags`: behind the RAM's, for pages that are in other memory.
+  static Result<GuestRam> create(u64 bytes, u64 more_flags = 0);
   // What create() would say of that size.
   static Status possible(u64 bytes);
 

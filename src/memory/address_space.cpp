@@ -49,8 +49,8 @@ Status AddressSpace::add_ram(GuestPhysical base, u64 size, u8* host, u8* page_fl
   return add({.base = base, .size = size, .kind = RegionKind::Ram, .host = host, .page_flags = page_flags});
 }
 
-Status AddressSpace::add_rom(GuestPhysical base, u64 size, u8* host) {
-  return add({.base = base, .size = size, .kind = RegionKind::Rom, .host = host});
+Status AddressSpace::add_rom(GuestPhysical base, u64 size, u8* host, u8* page_flags) {
+  return add({.base = base, .size = size, .kind = RegionKind::Rom, .host = host, .page_flags = page_flags});
 }
 
 Status AddressSpace::add_mmio(GuestPhysical base, u64 size, MmioHandler& handler) {

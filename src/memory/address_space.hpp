@@ -43,7 +43,7 @@ struct Region {
   u64 size = 0;  // bytes; a multiple of the page size
   RegionKind kind = RegionKind::Ram;
   u8* host = nullptr;              // Ram, Rom: where its first byte is mapped
-  u8* page_flags = nullptr;        // Ram: one byte a page, else null
+  u8* page_flags = nullptr;        // Ram, and Rom whose code may be translated: one byte a page; else null
   MmioHandler* handler = nullptr;  // Mmio
 
   [[nodiscard]] bool contains(GuestPhysical address) const {
@@ -57,14 +57,14 @@ class AddressSpace {
 
   // Regions must be page-aligned and must not overlap; a violation is an Error naming both.
   Status add_ram(GuestPhysical base, u64 size, u8* host, u8* page_flags);
-  Status add_rom(GuestPhysical base, u64 size, u8* host);
+  Status add_rom(GuestPhysical base, u64 size, u8* host, u8* page_flags = nullptr);
   Status add_mmio(GuestPhysical base, u64 size, MmioHandler& handler);
 
   // The region that holds `address`, or null. A handful of regions: a search over a sorted array.
   [[nodiscard]] const Region* find(GuestPhysical address) const;
   // Host address of a byte of RAM (or ROM, when !for_write), or null.
   [[nodiscard]] u8* host(GuestPhysical address, bool for_write) const;
-  // The flags byte of a RAM page, or null when the address is not in RAM.
+  // The flags byte of a page, or null when its region has none.
   [[nodiscard]] u8* page_flags(GuestPhysical address) const;
 
   // Copies to and from RAM and ROM across region boundaries (for devices, loaders and tests).

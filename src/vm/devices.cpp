@@ -30,6 +30,10 @@ void Devices::HostBallast::release(u64, u8* host, u64 bytes) {
   static_cast<void>(madvise(host, bytes, MADV_REMOVE));
 }
 
+unsigned Devices::first_device() const {
+  return machine_.board.options().firmware == nullptr ? board::kFirstPciDevice : board::kFirstPciDeviceWithFirmware;
+}
+
 Result<DeviceThread*> Devices::add_thread(host::ThreadRole role) {
   threads_.push_back(TRY(DeviceThread::create(role)));
   return threads_.back().get();
@@ -43,7 +47,8 @@ VirtioSlot& Devices::add_slot(DeviceThread& thread) {
 void Devices::place(VirtioSlot& slot, virtio::Device& device) {
   transports_.push_back(std::make_unique<virtio::PciTransport>(device, machine_.board.messages()));
   slot.connect(*transports_.back());
-  machine_.board.chipset().pci().attach(static_cast<unsigned>(transports_.size()), 0, *transports_.back());
+  const unsigned number = first_device() + static_cast<unsigned>(transports_.size()) - 1;
+  machine_.board.chipset().pci().attach(number, 0, *transports_.back());
 }
 
 Status Devices::create(const DeviceConfig& config, unsigned processors) {
@@ -60,8 +65,8 @@ Status Devices::create(const DeviceConfig& config, unsigned processors) {
   // Each is a device of bus 0; the last is the slots'.
   const usize count = usize{config.rng} + config.balloon + config.console + config.vsock.has_value() +
                       config.disks.size() + config.networks.size() + config.shares.size();
-  if (count >= Slots::kPciDevice) {
-    return Error("A guest can have at most ").append_number(Slots::kPciDevice - 1).append(" devices of all kinds.");
+  if (first_device() + count > Slots::kPciDevice) {
+    return Error("A guest can have at most ").append_number(Slots::kPciDevice - first_device()).append(" devices of all kinds.");
   }
   // Their servers are processes: begun before disks have threads.
   for (const share::ShareConfig& share : config.shares) TRY(start_share(share));

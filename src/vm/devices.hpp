@@ -93,6 +93,8 @@ class Devices {
   Status start_share(const share::ShareConfig& config);
   Status add_share(ShareDevice& share);
   Status add_vsock(const VsockConfig& config);
+  // The number of the first device on bus 0.
+  [[nodiscard]] unsigned first_device() const;
   VirtioSlot& add_slot(DeviceThread& thread);
   void place(VirtioSlot& slot, virtio::Device& device);
 

@@ -26,6 +26,7 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, co
   for (const u16 port : config.debug_ports) options.debug_ports[options.debug_port_count++] = port;
   options.post_port = config.post_port;
   options.firmware = rom.data();
+  options.firmware_flags = ram.page_flags() + ram.size() / kPageSize;
   options.firmware_bytes = rom.data() == nullptr ? 0 : rom.size();
   return options;
 }
@@ -62,7 +63,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   mallopt(M_ARENA_MAX, 1);
   if (config.debug_ports.size() > kDebugPorts)
     return Error("A guest can have at most ").append_number(kDebugPorts).append(" debug ports.");
-  auto ram = TRY(host::GuestRam::create(config.memory_bytes));
+  auto ram = TRY(host::GuestRam::create(config.memory_bytes, config.firmware.size() / kPageSize));
   auto rom = TRY(make_rom(config.firmware));
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
