@@ -207,7 +207,7 @@ CASE(return_to_more_privilege, "SDM 2B RET") {
   WANT(GP, kernel_code);
 }
 CASE(return_to_users, "SDM 2B RET") {
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("push $0x23\n push %%rcx\n push $0x2b\n push %%rax\n lretq", "a"(user_code), "c"(user_stack - 64));
   WANT_DONE();
@@ -216,7 +216,7 @@ CASE(return_to_users, "SDM 2B RET") {
   EQUAL(seen.rsp, user_stack - 64);
 }
 CASE(return_to_users_drops_the_parameters_of_both_stacks, "SDM 2B RET") {
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("push $0x23\n push %%rcx\n push $0\n push $0\n push $0x2b\n push %%rax\n lretq $16", "a"(user_code),
       "c"(user_stack - 64));
@@ -224,8 +224,7 @@ CASE(return_to_users_drops_the_parameters_of_both_stacks, "SDM 2B RET") {
   EQUAL(seen.rsp, user_stack - 48);
 }
 CASE(return_to_users_makes_kernel_segments_null, "SDM 2B RET") {
-  static const uint8_t bytes[] = {0x8c, 0xda, 0x8c,
-                                  0xe1, 0xcd, 0x80};  // mov %ds, %edx; mov %fs, %ecx; int $0x80
+  static const uint8_t bytes[] = {0x8c, 0xda, 0x8c, 0xe1, 0xcc};  // mov %ds, %edx; mov %fs, %ecx; int3
   memcpy((void*)FRAME(16), bytes, sizeof bytes);
   TRY("mov %%ebx, %%fs\n push $0x23\n push %%rcx\n push $0x2b\n push %%rax\n lretq", "a"(user_code),
       "c"(user_stack - 64), "b"(user_data));

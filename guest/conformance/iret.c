@@ -160,7 +160,7 @@ CASE(to_users_keeps_conforming_code_in_ds, "SDM 2A IRET") {
   EQUAL(seen.rax, spare);
 }
 CASE(to_compatibility_mode_takes_32_bits_of_rip, "SDM 2A IRET") {
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("push $0x23\n push %%rcx\n push $2\n push $0x1b\n push %%rax\n iretq", "a"(user_code), "c"(user_stack));
   WANT_DONE();

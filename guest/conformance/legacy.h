@@ -28,7 +28,7 @@ void run_legacy(struct code code, struct legacy how);
 void reset_segments(void);
 void check_legacy(const char* file, unsigned line, uint64_t vector, uint64_t error, uint64_t eip);
 
-#define LEGACY(bits, text, ...) run_legacy(CODE(bits, text), (struct legacy){__VA_ARGS__})
+#define LEGACY(bits, text, ...) run_legacy(CODE(bits, text, "int $0x80"), (struct legacy){__VA_ARGS__})
 #define PAGED_32 .cr0 = cr0_pe | 0x30 | cr0_wp | (uint32_t)cr0_pg, .cr3 = (uint32_t)(uint64_t)directory_32
 #define PAGED_PAE \
   .cr0 = cr0_pe | 0x30 | cr0_wp | (uint32_t)cr0_pg, .cr3 = (uint32_t)(uint64_t)pointers_pae, .cr4 = cr4_pae

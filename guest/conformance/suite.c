@@ -56,6 +56,7 @@ void check_seen(const char* file, unsigned line, uint64_t vector, uint64_t error
 // --- catching
 
 static uint64_t case_stack;
+static uint64_t code_end;  // behind the INT3 that ends what run_code() runs
 extern const char case_return[];
 void call_case(void (*run)(void), uint64_t* stack);
 __asm__(
@@ -84,6 +85,7 @@ void on_interrupt(struct frame* frame) {
     return;
   }
   __asm__ volatile("mov %0, %%ds\n mov %0, %%es" : : "r"((uint32_t)kernel_data));
+  if (frame->vector == BP && ((frame->cs & 3) != 0 || frame->rip == code_end)) frame->vector = done;
   if (try_stack) {
     seen = *frame;
     seen_cr2 = cr2();
@@ -141,7 +143,9 @@ void run_code(struct code code, struct user user) {
   if (!user.rsp) user.rsp = user_stack - 0x100;
   user.flags |= 2;
   try_record = record;
+  code_end = begin + (uint64_t)(code.end - code.begin);
   enter_code(begin, &user);
+  code_end = 0;
 }
 
 // --- state

@@ -33,7 +33,10 @@ void check_equal(const char* file, unsigned line, const char* text, uint64_t got
 
 // SDM vol. 3, table 6-1.
 enum { DE, DB, NMI, BP, OF, BR, UD, NM, DF, TS = 10, NP, SS, GP, PF, MF = 16, AC, MC, XM };
-enum { done = 0x80 };  // the vector that guarded code ends with if nothing else came
+enum {
+  done = 0x80
+};  // the vector that guarded code ends with if nothing else came; of users, INT3 stands for it, as
+    // not every emulating KVM lets users do INT n
 enum { pf_present = 1, pf_write = 2, pf_user = 4, pf_reserved = 8, pf_fetch = 16, pf_key = 32 };
 enum {
   CF = 1,
@@ -88,27 +91,27 @@ void check_seen(const char* file, unsigned line, uint64_t vector, uint64_t error
 struct code {
   const char *begin, *end, *mark;
 };
-#define CODE(bits, text)                                              \
-  ({                                                                  \
-    struct code code_;                                                \
-    __asm__(".pushsection .rodata\n .code" #bits "\n 71:\n75:\n" text \
-            "\n int $0x80\n 72:\n.code64\n .popsection\n"             \
-            "mov $71b, %k0\n mov $72b, %k1\n mov $75b, %k2"           \
-            : "=r"(code_.begin), "=r"(code_.end), "=r"(code_.mark));  \
-    code_;                                                            \
+#define CODE(bits, text, ending)                                                   \
+  ({                                                                               \
+    struct code code_;                                                             \
+    __asm__(".pushsection .rodata\n .code" #bits "\n 71:\n75:\n" text "\n " ending \
+            "\n 72:\n.code64\n .popsection\n"                                      \
+            "mov $71b, %k0\n mov $72b, %k1\n mov $75b, %k2"                        \
+            : "=r"(code_.begin), "=r"(code_.end), "=r"(code_.mark));               \
+    code_;                                                                         \
   })
 // Long mode's other code segments. RIP is then relative to `user_code`; rdi and rsi hold arguments.
 struct user {
   uint64_t rdi, rsi, flags, cs, ss, rsp;
 };
 void run_code(struct code code, struct user user);
-#define USER64(text, ...) run_code(CODE(64, text), (struct user){.cs = user_code_64, ##__VA_ARGS__})
-#define USER32(text, ...) run_code(CODE(32, text), (struct user){.cs = user_code_32, ##__VA_ARGS__})
-#define USER16(text, ...)  \
-  run_code(CODE(16, text), \
+#define USER64(text, ...) run_code(CODE(64, text, "int3"), (struct user){.cs = user_code_64, ##__VA_ARGS__})
+#define USER32(text, ...) run_code(CODE(32, text, "int3"), (struct user){.cs = user_code_32, ##__VA_ARGS__})
+#define USER16(text, ...)          \
+  run_code(CODE(16, text, "int3"), \
            (struct user){.cs = user_code_16, .rsp = 0x1f00, .ss = user_data_16, ##__VA_ARGS__})
 #define KERNEL32(text, ...) \
-  run_code(CODE(32, text), (struct user){.cs = kernel_code_32, .ss = kernel_data, ##__VA_ARGS__})
+  run_code(CODE(32, text, "int3"), (struct user){.cs = kernel_code_32, .ss = kernel_data, ##__VA_ARGS__})
 
 // --- memory for cases: pages of 4 KiB, each with its own frame; the tables above let everything through
 enum { area = 0x40000000, pages = 32, user_code = area + 0x10000, user_stack = area + 0x12000 };

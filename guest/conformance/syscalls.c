@@ -82,33 +82,33 @@ CASE(syscall_in_compatibility_mode, "AMD APM 3 SYSCALL") {
 }
 CASE(sysret_to_64_bits, "SDM 2B SYSRET") {
   enable();
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("mov $2, %%r11d\n sysretq", "c"(user_code));
   EQUAL(seen.vector, done);
   EQUAL(seen.cs, user_code_64);
   EQUAL(seen.ss, user_data);
-  EQUAL(seen.rip, user_code + 2);
+  EQUAL(seen.rip, user_code + 1);
 }
 CASE(sysret_to_32_bits, "SDM 2B SYSRET") {
   enable();
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("mov $2, %%r11d\n sysretl", "c"(0x123400000000 | user_code));
   EQUAL(seen.vector, done);
   EQUAL(seen.cs, user_code_32);
-  EQUAL(seen.rip, user_code + 2);  // EIP is ECX
+  EQUAL(seen.rip, user_code + 1);  // EIP is ECX
 }
 CASE(sysret_loads_flags_from_r11, "SDM 2B SYSRET") {
   enable();
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("mov $0x200cd7, %%r11d\n sysretq", "c"(user_code));
   EQUAL(seen.rflags, (0x200cd7 & ~0x28) | 2);
 }
 CASE(sysret_clears_rf_and_vm, "SDM 2B SYSRET") {
   enable();
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("mov $0x30002, %%r11d\n sysretq", "c"(user_code));
   EQUAL(seen.vector, done);
@@ -147,7 +147,7 @@ CASE(sysret_rip_in_the_upper_half, "SDM 2B SYSRET") {
 CASE(sysret_gives_ss_its_rpl, "SDM 2B SYSRET") {
   enable();
   write_msr(msr_star, (uint64_t)(user_code_32 & ~3) << 48);
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("mov $2, %%r11d\n sysretq", "c"(user_code));
   EQUAL(seen.cs, user_code_64);
@@ -158,7 +158,7 @@ CASE(user_stack_works_after_sysret, "SDM 2B SYSRET") {
   // The hidden parts of SS are fixed by the instruction on Intel; loaded or not, 64-bit code may use its
   // stack.
   enable();
-  static const uint8_t bytes[] = {0x6a, 5, 0x58, 0xcd, 0x80};  // push $5; pop %rax; int $0x80
+  static const uint8_t bytes[] = {0x6a, 5, 0x58, 0xcc};  // push $5; pop %rax; int3
   memcpy((void*)FRAME(16), bytes, sizeof bytes);
   TRY("mov %%rdx, %%rsp\n mov $2, %%r11d\n sysretq", "c"(user_code), "d"(user_stack - 64));
   EQUAL(seen.vector, done);
@@ -205,7 +205,7 @@ CASE(sysenter_with_null_cs, "SDM 2B SYSENTER") {
 }
 CASE(sysexit_to_64_bits, "SDM 2B SYSEXIT") {
   enable_enter();
-  static const uint8_t bytes[] = {0xcd, 0x80};
+  static const uint8_t bytes[] = {0xcc, 0x90};
   memcpy((void*)FRAME(16), bytes, 2);
   TRY("sysexitq", "c"(user_stack), "d"(user_code));
   if (is_amd) {
