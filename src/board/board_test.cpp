@@ -304,6 +304,26 @@ TEST(Board, firmware_finds_the_chips_that_it_knows_and_moves_the_power_managemen
   EXPECT_EQ(in(board.cpu(), kPortMovedPm + 8, 4), ~u32{0});
 }
 
+TEST(Board, small_kernels_learn_processors_and_memory_from_the_configuration_ports) {
+  TestBoard board({.memory_bytes = 4 * kMiB, .processors = 3});
+  const auto item = [&](u32 which, unsigned bytes) {
+    out(board.cpu(), kPortFwCfg, which, 2);
+    u64 value = 0;
+    for (unsigned i = 0; i < bytes; ++i) value |= u64{in(board.cpu(), kPortFwCfg + 1)} << (8 * i);
+    return value;
+  };
+  EXPECT_EQ(item(0x00, 4), 0x554d4551u);
+  EXPECT_EQ(item(0x05, 2), 3u);
+  EXPECT_EQ(item(0x0f, 2), 3u);
+  EXPECT_EQ(item(0x03, 8), 4 * kMiB);
+  EXPECT_EQ(item(0x19, 4), 0u);  // no files
+  EXPECT_EQ(item(0x8000, 8), 0u);
+  EXPECT_EQ(in(board.cpu(), kPortFwCfg + 1), 0u);
+  std::vector<u8> rom(64 * kKiB);
+  TestBoard firmware({.firmware = rom.data(), .firmware_bytes = rom.size()});
+  EXPECT_EQ(in(firmware.cpu(), kPortFwCfg + 1), 0xffu);
+}
+
 TEST(Board, small_firmware_leaves_the_rest_of_the_first_mebibyte_alone) {
   std::vector<u8> rom(64 * kKiB, 0x5a);
   TestBoard board({.firmware = rom.data(), .firmware_bytes = rom.size()});

@@ -48,6 +48,7 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
       reset_port_(power_),
       panic_(power_),
       debug_exit_(power_),
+      fw_cfg_(options.memory_bytes, options.processors),
       debug_ports_{{environment, 0}, {environment, 1}, {environment, 2}, {environment, 3}} {}
 
 Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
@@ -72,7 +73,11 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPortPanic, 1, panic_port_));
   if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
   for (unsigned i = 0; i < options_.debug_port_count; ++i) TRY(claim_asked(ports, options_.debug_ports[i], debug_ports_[i]));
-  if (options_.firmware != nullptr) TRY(attach_firmware_chips(ports));
+  if (options_.firmware != nullptr) {
+    TRY(attach_firmware_chips(ports));
+  } else {
+    TRY(ports.claim(kPortFwCfg, 2, fw_cfg_ports_, 2));  // firmware would look for files there
+  }
   return claim_post_ports(ports);
 }
 
@@ -104,6 +109,7 @@ void Chipset::reset() {
   }
   keyboard_.reset();
   reset_port_.reset();
+  fw_cfg_.reset();
   pci_.reset();
   u64 no_regions = 0;
   firmware_bridge_.reset(no_regions);

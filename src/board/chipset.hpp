@@ -10,6 +10,7 @@
 #include "board/pci_host.hpp"
 #include "device/acpi_pm/acpi_pm.hpp"
 #include "device/debug/debug_ports.hpp"
+#include "device/fw_cfg/fw_cfg.hpp"
 #include "device/i8042/i8042.hpp"
 #include "device/piix/piix.hpp"
 #include "device/pvpanic/pvpanic.hpp"
@@ -94,6 +95,10 @@ class Chipset {
   void write_post(u16, unsigned, u32 value) { post_.write(static_cast<u8>(value)); }
   u32 read_panic(u16, unsigned) { return panic_.read(); }
   void write_panic(u16, unsigned, u32 value) { panic_.write(static_cast<u8>(value)); }
+  u32 read_fw_cfg(u16 offset, unsigned) { return offset == device::FwCfg::kData ? fw_cfg_.read() : 0xff; }
+  void write_fw_cfg(u16 offset, unsigned size, u32 value) {
+    if (offset == device::FwCfg::kSelector && size == 2) fw_cfg_.select(static_cast<u16>(value));
+  }
   u32 read_debug_exit(u16, unsigned) { return debug_exit_.read(); }
   void write_debug_exit(u16, unsigned, u32 value) { debug_exit_.write(value); }
   u32 read_told_post(u16, unsigned) { return told_post_.read(); }
@@ -117,6 +122,7 @@ class Chipset {
   device::PostPort post_, told_post_;  // the usual port, and the one whose codes are told
   device::Pvpanic panic_;
   device::DebugExit debug_exit_;
+  device::FwCfg fw_cfg_;
   DebugPort debug_ports_[kMaxDebugPorts];
   PciHost pci_;
   device::piix::HostBridge firmware_bridge_;  // these three: with firmware alone
@@ -141,6 +147,7 @@ class Chipset {
   Ports<Chipset, &Chipset::read_port92, &Chipset::write_port92> port92_port_{*this};
   Ports<Chipset, &Chipset::read_post, &Chipset::write_post> post_port_{*this};
   Ports<Chipset, &Chipset::read_panic, &Chipset::write_panic> panic_port_{*this};
+  Ports<Chipset, &Chipset::read_fw_cfg, &Chipset::write_fw_cfg> fw_cfg_ports_{*this};
   Ports<Chipset, &Chipset::read_debug_exit, &Chipset::write_debug_exit> debug_exit_port_{*this};
   Ports<Chipset, &Chipset::read_moved_pm, &Chipset::write_moved_pm> moved_pm_ports_{*this};
   Ports<Chipset, &Chipset::read_told_post, &Chipset::write_told_post> told_post_port_{*this};

@@ -39,7 +39,7 @@ inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPortKeyboardData =
                      kPortKeyboard = 0x64, kPortCmos = 0x70, kPortPost = 0x80, kPort92 = 0x92,
                      kPortPicSlave = 0xa0, kPortDebugExit = 0xf4, kPortCom1 = 0x3f8,
                      kPortCom2 = 0x2f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8, kPortReset = 0xcf9,
-                     kPortPciData = 0xcfc, kPortPanic = 0x505;  // the last where QEMU has it
+                     kPortPciData = 0xcfc, kPortPanic = 0x505, kPortFwCfg = 0x510;  // the last two where QEMU has them
 // The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.
 inline constexpr u16 kPortPm1Event = 0x600, kPortPm1Control = 0x604, kPortPmTimer = 0x608;
 inline constexpr u8 kPmPorts = 12;
