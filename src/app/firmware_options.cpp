@@ -24,7 +24,12 @@ std::optional<u64> number_of(const std::string& text, u64 most) {
 }
 
 Error not_understood(const char* option, const std::string& text, const char* what_it_takes) {
-  return Error(option).append(" does not take \"").append(text.c_str()).append("\"; it takes ").append(what_it_takes).append(".");
+  return Error(option)
+      .append(" does not take \"")
+      .append(text.c_str())
+      .append("\"; it takes ")
+      .append(what_it_takes)
+      .append(".");
 }
 
 }  // namespace
@@ -66,21 +71,25 @@ Result<PostPort> post_port_of(const std::string& text) {
   std::optional<u64> end;
   const std::string rest = comma == std::string::npos ? "" : text.substr(comma);
   if (rest.starts_with(",end=")) end = number_of(rest.substr(5), 0xff);
-  if (!port || (!rest.empty() && !end)) return not_understood("--post-port", text, "PORT[,end=CODE], as 0x80 or 0x190,end=0xff");
+  if (!port || (!rest.empty() && !end))
+    return not_understood("--post-port", text, "PORT[,end=CODE], as 0x80 or 0x190,end=0xff");
   PostPort result{static_cast<u16>(*port), {}};
   if (end) result.end = static_cast<u8>(*end);
   return result;
 }
 
 Result<host::FileBytes> read_firmware(const std::string& path) {
-  auto file = TRY(host::FileBytes::read(path.c_str(), "firmware", board::kMaxFirmware, "the largest ROM there can be"));
+  auto file = TRY(
+      host::FileBytes::read(path.c_str(), "firmware", board::kMaxFirmware, "the largest ROM there can be"));
   const usize bytes = file.bytes().size();
   if (bytes != 0 && bytes % kPageSize == 0) return file;
   return Error("The firmware ")
       .append(path.c_str())
       .append(" has ")
       .append_number(bytes)
-      .append(" bytes; a ROM image is a multiple of 4096 bytes, up to 16 MiB, and its last 16 bytes are where the processor starts.");
+      .append(
+          " bytes; a ROM image is a multiple of 4096 bytes, up to 16 MiB, and its last 16 bytes are where "
+          "the processor starts.");
 }
 
 }  // namespace nacre::app

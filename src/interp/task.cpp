@@ -1,5 +1,6 @@
-// Hardware task switches: SDM vol. 3, 7.3 (the steps and table 7-1, the checks and their order), 7.2.1 and 7.6 (the two
-// formats of task state). Everything that can fault in the old task is done before the first change.
+// Hardware task switches: SDM vol. 3, 7.3 (the steps and table 7-1, the checks and their order), 7.2.1
+// and 7.6 (the two formats of task state). Everything that can fault in the old task is done before the first
+// change.
 #include "interp/task.hpp"
 
 #include "interp/control_registers.hpp"
@@ -17,18 +18,19 @@ using cpu::SystemType;
 
 constexpr u64 kDr6TaskSwitch = 1 << 15;
 constexpr u64 kDr7Local = 0x155;  // L0 to L3 and LE
-constexpr u64 kFlags32 = Rflags::arithmetic | Rflags::TF | Rflags::IF | Rflags::DF | Rflags::IOPL | Rflags::NT | Rflags::RF |
-                         Rflags::VM | Rflags::AC | Rflags::VIF | Rflags::VIP | Rflags::ID;
+constexpr u64 kFlags32 = Rflags::arithmetic | Rflags::TF | Rflags::IF | Rflags::DF | Rflags::IOPL |
+                         Rflags::NT | Rflags::RF | Rflags::VM | Rflags::AC | Rflags::VIF | Rflags::VIP |
+                         Rflags::ID;
 constexpr u64 kFlags16 = kFlags32 & 0xffff;
 
 // Where things are in a TSS: SDM vol. 3, figures 7-2 and 7-10.
 struct Format {
-  unsigned word;          // bytes of a register
+  unsigned word;  // bytes of a register
   unsigned rip, flags, gpr, segments, ldt;
   unsigned segment_step;  // bytes from one selector to the next
   unsigned segment_count;
-  unsigned least_limit;   // of a TSS that is switched to
-  unsigned saved_end;     // behind what a switch writes
+  unsigned least_limit;  // of a TSS that is switched to
+  unsigned saved_end;    // behind what a switch writes
 };
 constexpr Format kWide = {4, 0x20, 0x24, 0x28, 0x48, 0x60, 4, 6, 0x67, 0x60};
 constexpr Format kNarrow = {2, 0x0e, 0x10, 0x12, 0x22, 0x2a, 2, 4, 0x2b, 0x2a};
@@ -64,7 +66,9 @@ bool write_field(Core& core, u64 tss, unsigned offset, unsigned size, u64 value)
 
 bool read_image(Core& core, u64 tss, const Format& f, Image& image) {
   u64 value = 0;
-  if (!read_field(core, tss, f.rip, f.word, image.rip) || !read_field(core, tss, f.flags, f.word, image.flags)) return false;
+  if (!read_field(core, tss, f.rip, f.word, image.rip) ||
+      !read_field(core, tss, f.flags, f.word, image.flags))
+    return false;
   for (unsigned i = 0; i < 8; ++i) {
     if (!read_field(core, tss, f.gpr + i * f.word, f.word, image.gpr[i])) return false;
   }
@@ -85,9 +89,11 @@ void save_old_task(Core& core, const Format& f, const TaskSwitch& how) {
   const u64 flags = how.cause == TaskCause::Return ? how.flags & ~Rflags::NT : how.flags;
   bool saved = write_field(core, s.tr.base, f.rip, f.word, how.return_rip) &&
                write_field(core, s.tr.base, f.flags, f.word, flags);
-  for (unsigned i = 0; i < 8; ++i) saved = saved && write_field(core, s.tr.base, f.gpr + i * f.word, f.word, s.gpr[i]);
+  for (unsigned i = 0; i < 8; ++i)
+    saved = saved && write_field(core, s.tr.base, f.gpr + i * f.word, f.word, s.gpr[i]);
   for (unsigned i = 0; i < f.segment_count; ++i)
-    saved = saved && write_field(core, s.tr.base, f.segments + i * f.segment_step, 2, s.segment[kOrder[i]].selector);
+    saved = saved &&
+            write_field(core, s.tr.base, f.segments + i * f.segment_step, 2, s.segment[kOrder[i]].selector);
   static_cast<void>(saved);  // it was probed, so it is
 }
 
@@ -96,7 +102,8 @@ bool set_busy(Core& core, u64 descriptor, bool busy) {
   const u64 linear = (descriptor + 5) & 0xffffffff;
   if (busy) return core.set_bits_linear(linear, 2, Privilege::Implicit);
   u64 value = 0;
-  return core.read_linear(linear, 1, Privilege::Implicit, value) && core.write_linear(linear, 1, Privilege::Implicit, value & ~u64{2});
+  return core.read_linear(linear, 1, Privilege::Implicit, value) &&
+         core.write_linear(linear, 1, Privilege::Implicit, value & ~u64{2});
 }
 
 // --- In the new task.
@@ -109,7 +116,8 @@ bool load_ldt(Core& core, u16 selector) {
   if (selector_is_local(selector)) return core.raise(Vector::TS, error);
   DescriptorSlot slot;
   if (!read_descriptor(core, selector, Vector::TS, false, slot)) return false;
-  if (!slot.descriptor.is(SystemType::Ldt) || !slot.descriptor.present()) return core.raise(Vector::TS, error);
+  if (!slot.descriptor.is(SystemType::Ldt) || !slot.descriptor.present())
+    return core.raise(Vector::TS, error);
   s.ldtr = slot.descriptor.segment(selector);
   return true;
 }
@@ -121,7 +129,8 @@ bool load_code(Core& core, u16 selector) {
   if (!read_descriptor(core, selector, Vector::TS, false, slot)) return false;
   const Descriptor& d = slot.descriptor;
   const unsigned rpl = selector_rpl(selector);
-  if (!d.is_code() || (d.is_conforming() ? d.dpl() > rpl : d.dpl() != rpl)) return core.raise(Vector::TS, error);
+  if (!d.is_code() || (d.is_conforming() ? d.dpl() > rpl : d.dpl() != rpl))
+    return core.raise(Vector::TS, error);
   if (!d.present()) return core.raise(Vector::NP, error);
   if (!mark_accessed(core, slot)) return false;
   core.state->segment[x86::CS] = slot.descriptor.segment(selector);
@@ -150,8 +159,8 @@ bool load_data(Core& core, SegmentIndex index, u16 selector, unsigned cpl) {
   return true;
 }
 
-// Selectors alone first: what faults finds the new task's, of which those not yet looked at are not usable. The
-// privilege lives in SS.
+// Selectors alone first: what faults finds the new task's, of which those not yet looked at are not usable.
+// The privilege lives in SS.
 void load_selectors(State& s, const Image& image) {
   for (unsigned i = 0; i < 6; ++i) s.segment[kOrder[i]] = null_segment(image.selector[i], 0);
   s.segment[x86::SS] = null_segment(image.selector[2], selector_rpl(image.selector[1]));
@@ -165,8 +174,9 @@ bool load_segments(Core& core, const Image& image) {
   }
   load_selectors(s, image);
   const unsigned cpl = selector_rpl(image.selector[1]);
-  return load_ldt(core, image.ldt) && load_code(core, image.selector[1]) && load_stack(core, image.selector[2], cpl) &&
-         load_data(core, x86::ES, image.selector[0], cpl) && load_data(core, x86::DS, image.selector[3], cpl) &&
+  return load_ldt(core, image.ldt) && load_code(core, image.selector[1]) &&
+         load_stack(core, image.selector[2], cpl) && load_data(core, x86::ES, image.selector[0], cpl) &&
+         load_data(core, x86::DS, image.selector[3], cpl) &&
          load_data(core, x86::FS, image.selector[4], cpl) && load_data(core, x86::GS, image.selector[5], cpl);
 }
 
@@ -216,7 +226,8 @@ bool switch_task(Core& core, const TaskSwitch& how) {
   const bool nested = how.cause == TaskCause::Call || how.cause == TaskCause::Event;
 
   // Everything that can fault in the old task.
-  if (s.tr.limit + u64{1} < from.saved_end) return core.raise(Vector::TS, selector_error(s.tr.selector, how.external));
+  if (s.tr.limit + u64{1} < from.saved_end)
+    return core.raise(Vector::TS, selector_error(s.tr.selector, how.external));
   Image image;
   if (!read_image(core, next.base, to, image)) return false;
   const u64 saved = (s.tr.base + from.rip) & 0xffffffff;

@@ -42,7 +42,8 @@ IsaBridge::IsaBridge() : Function(kDevice, kIsaBridge, kMultifunction) {
 PowerManagement::PowerManagement(u16 base) : Function(kDevice, kOtherBridge, 0) {
   config_.set(kBase, 4, base | 1u, 0xffc0);
   config_.set(kEnable, 1, 1, 1);
-  // There is no system-management mode. SeaBIOS, which would wait for it, takes this bit for its being set up.
+  // There is no system-management mode. SeaBIOS, which would wait for it, takes this bit for its being set
+  // up.
   config_.set(kActivityB, 4, kApmcEnable);
 }
 
