@@ -34,7 +34,8 @@ bool is_unconditional_end(const Instruction& insn) {
 
 bool takes_all_flags(const Instruction& insn) {
   const Operation operation = insn.info->operation;
-  return operation == Operation::Pushf || operation == Operation::Lahf || insn.info->kind == Class::SystemCall;
+  return operation == Operation::Pushf || operation == Operation::Lahf || insn.info->kind == Class::SystemCall ||
+         operation == Operation::Int || operation == Operation::Int3 || operation == Operation::Int1;
 }
 
 // Bytes are shifted by at most 31, whatever REX.W says.
