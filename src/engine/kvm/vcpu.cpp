@@ -104,7 +104,9 @@ Status KvmVcpu::set_cpuid() {
 // --- interrupts and kicks ---------------------------------------------------------------------------------
 
 void KvmVcpu::kick() {
-  kicked_.store(true);
+  // One that has not been heeded yet does. Signals are queued: sent faster than their handler runs they would keep the
+  // thread in it for ever.
+  if (kicked_.exchange(true)) return;
   __atomic_store_n(&run_.immediate_exit, u8{1}, __ATOMIC_SEQ_CST);
   if (thread_known_.load(std::memory_order_acquire) && gettid() != thread_->id()) thread_->kick();
 }
