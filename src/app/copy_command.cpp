@@ -1,10 +1,8 @@
 #include "app/copy_command.hpp"
 
-#include <algorithm>
-
 #include "app/exit_status.hpp"
-#include "app/machine_options.hpp"
 #include "app/life/agent_of.hpp"
+#include "app/machine_options.hpp"
 
 namespace nacre::app {
 namespace {
@@ -85,7 +83,7 @@ Result<int> CopyCommand::try_run() {
           "a colon with --vsock."};
   }
   for (const std::string& source : sources) {
-    auto client = socket_.empty() ? TRY(agent_of(name_, wait_)) : TRY(agent::Client::connect(socket_, static_cast<int>(std::max(wait_, 0.0) * 1000)));
+    auto client = TRY(agent_of(name_, socket_, wait_));
     const bool several = sources.size() > 1;
     const auto report = into ? TRY(client.put(source, target.substr(1), several, user_))
                              : TRY(client.get(source.substr(1), target, several, user_));

@@ -2,15 +2,14 @@
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cstdlib>
 #include <optional>
 
 #include "app/exec_session.hpp"
 #include "app/exit_status.hpp"
+#include "app/life/agent_of.hpp"
 #include "app/machine_options.hpp"
 #include "host/terminal.hpp"
-#include "app/life/agent_of.hpp"
 
 namespace nacre::app {
 namespace {
@@ -93,7 +92,7 @@ Result<int> ExecCommand::try_run() {
     if (text.find('=') == std::string::npos && value != nullptr)
       options.environment.push_back(text + "=" + value);
   }
-  auto client = socket_.empty() ? TRY(agent_of(name_, wait_)) : TRY(agent::Client::connect(socket_, static_cast<int>(std::max(wait_, 0.0) * 1000)));
+  auto client = TRY(agent_of(name_, socket_, wait_));
   if (const auto started = client.exec(options); !started) {
     complain(started.error().error);
     return started.error().code;

@@ -1,4 +1,4 @@
-// The agent in the guest of a named machine.
+// The agent in a guest, for nacre exec and nacre cp.
 #pragma once
 
 #include <string>
@@ -11,7 +11,8 @@ namespace nacre::app {
 // How long a machine that was started may take until its agent answers, in seconds: on a busy host.
 inline constexpr i64 kStarting = 60;
 
-// Waits `wait` seconds for it; less than 0: until the machine was started kStarting seconds ago.
-Result<agent::Client> agent_of(const std::string& machine, double wait);
+// Of a named machine, or of the guest at `socket` if that is not empty. Waits `wait` seconds for it; less than 0 (not told):
+// until the machine was started kStarting seconds ago, and for a socket not at all.
+Result<agent::Client> agent_of(const std::string& machine, const std::string& socket, double wait);
 
 }  // namespace nacre::app

@@ -29,7 +29,7 @@ class Kvm : public ::testing::Test {
   }
 
   // A machine whose processor is of `kind`, with the same model in both.
-  std::unique_ptr<conformance::Machine> machine(bool kvm) {
+  std::unique_ptr<conformance::Machine> machine(bool kvm, cpu::Platform* platform = nullptr) {
     const auto maker = [this,
                         kvm](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
       if (!kvm) return engine::make_interp(context);
@@ -38,7 +38,7 @@ class Kvm : public ::testing::Test {
       with_group.group = group_.get();
       return make(with_group);
     };
-    return std::make_unique<conformance::Machine>(maker, nullptr, processor_.get());
+    return std::make_unique<conformance::Machine>(maker, platform, processor_.get());
   }
 
   // Runs on both, and compares general registers, flags and memory.
@@ -143,6 +143,45 @@ TEST_F(Kvm, state_goes_in_and_comes_out) {
   for (unsigned i = 0; i < 4; i++) EXPECT_EQ(after.dr[i], before.dr[i]);
   EXPECT_EQ(std::memcmp(after.xsave + 160, before.xsave + 160, 256), 0);
   EXPECT_EQ(after.activity, cpu::Activity::Halted);
+}
+
+// A device that has the processor leave at the first of what it is told.
+class KickingDevice final : public conformance::QuietPlatform {
+ public:
+  void mmio_write(GuestPhysical address, unsigned size, u64 value) override { note(address.value(), size, value); }
+  void port_write(u16 port, unsigned size, u32 value) override { note(port, size, value); }
+  void note(u64 at, unsigned size, u64 value) {
+    if (bytes == 0) vcpu->kick();
+    first = bytes == 0 ? at : first;
+    for (unsigned i = 0; i < size; i++) sum += value >> (8 * i) & 0xff;
+    bytes += size;
+  }
+  engine::Vcpu* vcpu = nullptr;
+  u64 first = 0, bytes = 0, sum = 0;
+};
+
+GUEST_CODE(stores_widely, "movups 0x400000, %xmm0\n movups %xmm0, 0x500000(%rbx)\n hlt")
+GUEST_CODE(outputs_many, "mov $0x400000, %esi\n mov $16, %ecx\n mov $0x80, %edx\n cld\n rep outsb\n hlt")
+
+// The state is asked for between two pieces of one instruction: none is lost, and none comes twice.
+TEST_F(Kvm, state_is_asked_for_amid_an_access_in_pieces) {
+  for (const auto* code : {&stores_widely, &outputs_many}) {
+    KickingDevice device;
+    auto m = machine(true, &device);
+    device.vcpu = m->vcpu.get();
+    m->load(kProgram, *code);
+    for (unsigned i = 0; i < 16; i++) m->base[0x400000 + i] = static_cast<u8>(i + 1);
+    m->put64(0x200000 + 8 * 0x700, u64{0xd0000000} | 3);  // 0x700000: a device's page
+    m->vcpu->state().gpr[x86::RBX] = 0x200000;
+    m->vcpu->state_changed();
+    ASSERT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
+    static_cast<void>(m->vcpu->state());
+    m->vcpu->state_changed();
+    EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+    EXPECT_EQ(device.first, code == &stores_widely ? 0xd0000000u : 0x80u);
+    EXPECT_EQ(device.bytes, 16u);
+    EXPECT_EQ(device.sum, 16u * 17 / 2);
+  }
 }
 
 GUEST_CODE(spins, "1: inc %rax\n jmp 1b")

@@ -167,10 +167,15 @@ void KvmVcpu::write_tsc_offset() {
 // What came to us as an exit is carried out by us, and its instruction ended by KVM on its way in again.
 void KvmVcpu::finish_instruction() {
   if (!unfinished_) return;
-  unfinished_ = false;
   const u8 asked = __atomic_exchange_n(&run_.immediate_exit, u8{1}, __ATOMIC_SEQ_CST);
-  const int result = ioctl(file_.number(), KVM_RUN, 0);
-  if (result < 0 && errno != EINTR) must(result, "KVM cannot end an instruction");
+  // A wide access to a device, and a repeated one, comes in pieces; KVM goes back to the guest, and so ends this, after 1024.
+  while (unfinished_) {
+    unfinished_ = false;
+    const int result = ioctl(file_.number(), KVM_RUN, 0);
+    if (result < 0 && errno != EINTR) must(result, "KVM cannot end an instruction");
+    if (result == 0 && run_.exit_reason == KVM_EXIT_IO) port_access();
+    if (result == 0 && run_.exit_reason == KVM_EXIT_MMIO) memory_access();
+  }
   if (asked == 0) __atomic_store_n(&run_.immediate_exit, u8{0}, __ATOMIC_SEQ_CST);
   open_ = run_.ready_for_interrupt_injection != 0 && run_.if_flag != 0;
 }

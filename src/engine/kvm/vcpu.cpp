@@ -142,8 +142,7 @@ void KvmVcpu::offer_interrupt() {
   run_.request_interrupt_window = context_.platform.interrupt_pending() ? 1 : 0;
 }
 
-// --- the loop
-// -----------------------------------------------------------------------------------------------
+// --- the loop ------------------------------------------------------------------------------------------
 
 Exit KvmVcpu::run() {
   if (!thread_known_.load(std::memory_order_relaxed)) {
@@ -230,16 +229,16 @@ std::optional<Exit> KvmVcpu::after_run() {
     case KVM_EXIT_INTERNAL_ERROR:
       if (run_.internal.suberror == KVM_INTERNAL_ERROR_EMULATION) return interpret_one();
       return Exit{ExitReason::Failed,
-                  Error("KVM gave up, internal error ").append_number(run_.internal.suberror).append(".")};
+                  Error("KVM gave up, internal error ").append_number(run_.internal.suberror).append("; --engine soft runs what it cannot.")};
     case KVM_EXIT_FAIL_ENTRY:
       return Exit{ExitReason::Failed,
                   Error("The processor refused the guest's state, reason ")
                       .append_number(run_.fail_entry.hardware_entry_failure_reason)
-                      .append(". On VT-x without unrestricted guest that can be real mode.")};
+                      .append("; --engine soft runs what it does not.")};
     default:
       return Exit{ExitReason::Failed, Error("KVM came back for a reason that Nacre does not know, ")
                                           .append_number(run_.exit_reason)
-                                          .append(".")};
+                                          .append("; use --engine soft, and please report this.")};
   }
 }
 
