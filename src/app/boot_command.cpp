@@ -227,7 +227,7 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   host::FileBytes firmware;
   if (!firmware_.empty()) firmware = TRY(read_firmware(firmware_));
   config.firmware = firmware.bytes();
-  std::vector<DebugPortPlace> debug_ports;
+  std::vector<DebugPort> debug_ports;
   for (const std::string& text : debug_ports_) {
     debug_ports.push_back(TRY(debug_port_of(text)));
     config.debug_ports.push_back(debug_ports.back().port);
@@ -258,8 +258,6 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   const bool at_console = console_ == "stdio";
   const bool serial_said = command_->count("--serial") != 0;
   if (at_console && serial_said && serial_ == "stdio") return Error{"Only one of --serial and --console can have stdio."};
-  auto place = TRY(place_of("--serial", at_console && !serial_said ? "none" : serial_));
-  auto console_place = TRY(place_of("--console", console_.empty() ? "none" : console_));
   config.devices.console = !console_.empty();
   if (lock_step != nullptr && config.devices.console) return Error{"Engines are compared without --console, which writes to memory by itself."};
   config.devices.slots = slots_;
@@ -268,7 +266,9 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   auto vm = TRY(vm::Vm::create(config));
   if (!kernel.empty()) TRY(load(*vm, config, kernel));
 
-  // In the order of Vm's ports.
+  // Files that are written are emptied now, when nothing else can be refused. In the order of Vm's ports.
+  auto place = TRY(place_of("--serial", at_console && !serial_said ? "none" : serial_));
+  auto console_place = TRY(place_of("--console", console_.empty() ? "none" : console_));
   auto serial = TRY(Console::create(place.in, place.out));
   std::optional<ControlledPort> controlled;
   if (control != nullptr) controlled.emplace(*serial, control->line());
@@ -280,9 +280,11 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
     const host::TerminalSize size = host::terminal_size(console_place.out);
     vm->resize_console(static_cast<u16>(size.columns), static_cast<u16>(size.rows));
   }
+  std::vector<Place> debug_places;
   std::vector<std::unique_ptr<Console>> debug_consoles;
-  for (const DebugPortPlace& port : debug_ports) {
-    debug_consoles.push_back(TRY(Console::create(-1, port.place.out)));
+  for (const DebugPort& port : debug_ports) {
+    debug_places.push_back(TRY(open_debug_port(port)));
+    debug_consoles.push_back(TRY(Console::create(-1, debug_places.back().out)));
     clients.push_back(debug_consoles.back().get());
   }
   Session session(*vm, signals, clients, machine_.timeout);

@@ -48,21 +48,18 @@ Result<Place> place_of(const char* option, const std::string& text) {
   return place;
 }
 
-Result<DebugPortPlace> debug_port_of(const std::string& text) {
+Result<DebugPort> debug_port_of(const std::string& text) {
   const usize equals = text.find('=');
   const auto port = number_of(text.substr(0, equals), 0xffff);
   if (!port || equals == std::string::npos || equals + 1 == text.size())
     return not_understood("--debug-port", text, "PORT=FILE, as 0xe9=out.txt, 0x402=stdio or 0x402=stderr");
-  std::string file = text.substr(equals + 1);
-  DebugPortPlace result{static_cast<u16>(*port), {}};
-  if (file == "stdio" || file == "stderr") {
-    result.place.out = file == "stdio" ? STDOUT_FILENO : STDERR_FILENO;
-    return result;
-  }
-  if (file.starts_with("file:")) file.erase(0, 5);
-  result.place.file = TRY(host::open_for_writing(file.c_str()));
-  result.place.out = result.place.file.number();
-  return result;
+  return DebugPort{static_cast<u16>(*port), text.substr(equals + 1)};
+}
+
+Result<Place> open_debug_port(const DebugPort& port) {
+  if (port.file == "stdio") return Place{-1, STDOUT_FILENO, {}};
+  if (port.file == "stderr") return Place{-1, STDERR_FILENO, {}};
+  return place_of("--debug-port", port.file.starts_with("file:") ? port.file : "file:" + port.file);
 }
 
 Result<PostPort> post_port_of(const std::string& text) {

@@ -16,15 +16,16 @@ struct Place {
   host::UniqueFd file;
 };
 
-// stdio, file:PATH or none.
+// stdio, file:PATH or none. Opening empties a file: last, when all that could be refused has been looked at.
 Result<Place> place_of(const char* option, const std::string& text);
 
 // "0xe9=FILE": FILE is a path, or stdio or stderr.
-struct DebugPortPlace {
+struct DebugPort {
   u16 port = 0;
-  Place place;
+  std::string file;
 };
-Result<DebugPortPlace> debug_port_of(const std::string& text);
+Result<DebugPort> debug_port_of(const std::string& text);
+Result<Place> open_debug_port(const DebugPort& port);  // as place_of()
 
 // "0x190" or "0x190,end=0xff".
 struct PostPort {

@@ -48,21 +48,25 @@ TEST_F(FirmwareFile, a_debug_port_writes_to_its_file) {
   auto port = debug_port_of("0xe9=" + path());
   ASSERT_TRUE(port.ok());
   EXPECT_EQ(port.value().port, 0xe9);
-  EXPECT_GE(port.value().place.out, 0);
+  EXPECT_FALSE(std::ifstream(path()).good());  // not before it is known that the machine can be
+  auto place = open_debug_port(port.value());
+  ASSERT_TRUE(place.ok());
+  EXPECT_GE(place.value().out, 0);
   EXPECT_EQ(access(path().c_str(), W_OK), 0);
 }
 
 TEST(FirmwareOptions, debug_ports_go_to_standard_streams) {
   EXPECT_EQ(debug_port_of("1026=stdio").value().port, 0x402);
-  EXPECT_EQ(debug_port_of("0x402=stdio").value().place.out, STDOUT_FILENO);
-  EXPECT_EQ(debug_port_of("0x402=stderr").value().place.out, STDERR_FILENO);
-  EXPECT_EQ(debug_port_of("0x402=stdio").value().place.in, -1);
+  EXPECT_EQ(open_debug_port(debug_port_of("0x402=stdio").value()).value().out, STDOUT_FILENO);
+  EXPECT_EQ(open_debug_port(debug_port_of("0x402=stderr").value()).value().out, STDERR_FILENO);
+  EXPECT_EQ(open_debug_port(debug_port_of("0x402=stdio").value()).value().in, -1);
 }
 
 TEST(FirmwareOptions, texts_that_are_no_debug_port_are_refused) {
-  for (const char* text : {"", "0xe9", "0xe9=", "=f", "e9=f", "0x=f", "0x10000=f", "-1=f", "0xe9x=f", "0xe9=/no/such/folder/f"}) {
+  for (const char* text : {"", "0xe9", "0xe9=", "=f", "e9=f", "0x=f", "0x10000=f", "-1=f", "0xe9x=f"}) {
     EXPECT_FALSE(debug_port_of(text).ok()) << text;
   }
+  EXPECT_FALSE(open_debug_port({0xe9, "/no/such/folder/f"}).ok());
 }
 
 TEST(FirmwareOptions, a_post_port_may_name_the_code_that_ends_the_machine) {
