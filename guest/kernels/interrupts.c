@@ -1,5 +1,6 @@
 // Interrupt hardware from a kernel's side: 8259 and PIT, the local APIC's timer and self-interrupts, waiting
 // with HLT, what STI and MOV SS hold back, priorities, and whether the clocks agree with one another.
+// Argument: halts=N (1000), how often an interrupt waits for an STI before HLT.
 #include "guarded.h"
 
 enum {
@@ -148,6 +149,7 @@ static void priorities(void) {
   CHECK_EQUAL(orders, 2);
 }
 
+static uint32_t halts;
 extern const char after_sti[], after_ss[], after_popf[];
 static void shadows(void) {
   send_self(low_vector);
@@ -164,7 +166,7 @@ static void shadows(void) {
   CHECK_EQUAL(last_rip, (uint64_t)after_popf);  // POPF has no shadow
 
   // HLT with an interrupt already there goes on at once.
-  for (uint32_t i = 0; i < 1000; i++) {
+  for (uint32_t i = 0; i < halts; i++) {
     const uint32_t before = count[low_vector];
     send_self(low_vector);
     wait();
@@ -195,7 +197,9 @@ static void preempted(void) {
 USER_CODE(spin, "1: jmp 1b");
 
 uint32_t main(uint32_t magic, uint32_t information) {
-  (void)magic, (void)information;
+  (void)magic;
+  const uint32_t* info = (const uint32_t*)(uintptr_t)information;
+  halts = (uint32_t)number_after(info[0] & 4 ? (const char*)(uintptr_t)info[4] : "", "halts", 1000);
   start_8259();
   start_local_apic();
   local_apic[apic_lint0] = 0x700;  // the 8259 by way of the local APIC

@@ -2,6 +2,7 @@
 // model's; the rest (local APIC, paravirtual clock) is asked of the platform. SDM vol. 4; vol. 3, 11.11
 // (MTRR), 11.12 (PAT), 17.17.3 (TSC_ADJUST).
 #include "cpu/model.hpp"
+#include "cpu/state_msr.hpp"
 #include "interp/control_registers.hpp"
 #include "interp/handlers.hpp"
 
@@ -12,8 +13,6 @@ using x86::Msr;
 
 enum class Known : u8 { No, Bad, Done };
 
-constexpr u32 kFixedMtrrs[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
-constexpr u32 kFirstVariableMtrr = static_cast<u32>(Msr::IA32_MTRR_PHYSBASE0);
 constexpr u64 kPhysicalMask = (u64{1} << cpu::kPhysicalAddressBits) - 1;
 
 // Memory types: UC, WC, WT, WP, WB, and for PAT UC-. SDM vol. 3, tables 11-8 and 11-10.
@@ -32,63 +31,11 @@ bool all_bytes(u64 value, Valid valid) {
   return true;
 }
 
-u64* fixed_mtrr(State& s, u32 msr) {
-  for (unsigned n = 0; n < 11; ++n) {
-    if (kFixedMtrrs[n] == msr) return &s.mtrr_fixed[n];
-  }
-  return nullptr;
-}
-
-u64* variable_mtrr(State& s, u32 msr) {
-  const u32 n = msr - kFirstVariableMtrr;
-  return n < 16 ? &s.mtrr_variable[n] : nullptr;
-}
-
 // Registers that are a plain u64 in State, without checks on reading.
 u64* plain(Core& core, u32 msr) {
-  State& s = *core.state;
-  switch (static_cast<Msr>(msr)) {
-    case Msr::IA32_SYSENTER_CS:
-      return &s.sysenter_cs;
-    case Msr::IA32_SYSENTER_ESP:
-      return &s.sysenter_esp;
-    case Msr::IA32_SYSENTER_EIP:
-      return &s.sysenter_eip;
-    case Msr::IA32_PAT:
-      return &s.pat;
-    case Msr::IA32_MISC_ENABLE:
-      return &s.misc_enable;
-    case Msr::IA32_MTRR_DEF_TYPE:
-      return &s.mtrr_def_type;
-    case Msr::IA32_TSC_ADJUST:
-      return &s.tsc_adjust;
-    case Msr::IA32_EFER:
-      return &s.efer;
-    case Msr::IA32_STAR:
-      return &s.star;
-    case Msr::IA32_LSTAR:
-      return &s.lstar;
-    case Msr::IA32_CSTAR:
-      return &s.cstar;
-    case Msr::IA32_FMASK:
-      return &s.fmask;
-    case Msr::IA32_FS_BASE:
-      return &s.segment[x86::FS].base;
-    case Msr::IA32_GS_BASE:
-      return &s.segment[x86::GS].base;
-    case Msr::IA32_KERNEL_GS_BASE:
-      return &s.kernel_gs_base;
-    case Msr::IA32_TSC_AUX:
-      return &s.tsc_aux;
-    case Msr::IA32_XSS:
-      return core.model.has(x86::Feature::Xsaves) ? &s.xss : nullptr;
-    case Msr::IA32_SPEC_CTRL:
-      return core.model.spec_ctrl_mask() != 0 ? &s.spec_ctrl : nullptr;
-    default:
-      break;
-  }
-  if (u64* fixed = fixed_mtrr(s, msr)) return fixed;
-  return variable_mtrr(s, msr);
+  if (msr == static_cast<u32>(Msr::IA32_XSS) && !core.model.has(x86::Feature::Xsaves)) return nullptr;
+  if (msr == static_cast<u32>(Msr::IA32_SPEC_CTRL) && core.model.spec_ctrl_mask() == 0) return nullptr;
+  return cpu::msr_in(*core.state, msr);
 }
 
 // Whether `value` may be written to a plain register.
@@ -116,12 +63,12 @@ bool acceptable(const Core& core, u32 msr, u64 value) {
     default:
       break;
   }
-  if (msr >= kFirstVariableMtrr && msr < kFirstVariableMtrr + 16) {
+  if (msr - cpu::kFirstVariableMtrr < cpu::kVariableMtrrs) {
     const bool is_mask = (msr & 1) != 0;
     const u64 low = is_mask ? 0x800 : 0xff;
     return (value & ~(low | (kPhysicalMask & ~u64{0xfff}))) == 0 && (is_mask || is_memory_type(value & 0xff));
   }
-  for (const u32 fixed : kFixedMtrrs) {
+  for (const u32 fixed : cpu::kFixedMtrrs) {
     if (fixed == msr) return all_bytes(value, is_memory_type);
   }
   return true;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "cpu/model.hpp"
+#include "cpu/state_msr.hpp"
 #include "engine/kvm/vcpu.hpp"
 #include "host/error.hpp"
 
@@ -26,8 +27,6 @@ constexpr Msr kPlainMsrs[] = {
     Msr::IA32_FMASK,         Msr::IA32_KERNEL_GS_BASE, Msr::IA32_TSC_AUX,      Msr::IA32_SPEC_CTRL,
     Msr::IA32_MTRR_DEF_TYPE,
 };
-constexpr u32 kFixedMtrrs[11] = {0x250, 0x258, 0x259, 0x268, 0x269, 0x26a, 0x26b, 0x26c, 0x26d, 0x26e, 0x26f};
-constexpr u32 kFirstVariableMtrr = 0x200, kVariableMtrrs = 16;
 
 // KVM's order of the general registers is not the encoding's.
 constexpr __u64 kvm_regs::*kGpr[16] = {&kvm_regs::rax, &kvm_regs::rcx, &kvm_regs::rdx, &kvm_regs::rbx,
@@ -72,45 +71,6 @@ void KvmVcpu::must(int result, const char* what) {
   if (result < 0 && !failure_) failure_ = host::errno_error(what);
 }
 
-u64* KvmVcpu::msr_in_state(u32 msr) {
-  State& s = state_;
-  if (msr >= kFirstVariableMtrr && msr < kFirstVariableMtrr + kVariableMtrrs)
-    return &s.mtrr_variable[msr - kFirstVariableMtrr];
-  for (usize i = 0; i < 11; ++i) {
-    if (kFixedMtrrs[i] == msr) return &s.mtrr_fixed[i];
-  }
-  switch (static_cast<Msr>(msr)) {
-    case Msr::IA32_SYSENTER_CS:
-      return &s.sysenter_cs;
-    case Msr::IA32_SYSENTER_ESP:
-      return &s.sysenter_esp;
-    case Msr::IA32_SYSENTER_EIP:
-      return &s.sysenter_eip;
-    case Msr::IA32_PAT:
-      return &s.pat;
-    case Msr::IA32_MISC_ENABLE:
-      return &s.misc_enable;
-    case Msr::IA32_STAR:
-      return &s.star;
-    case Msr::IA32_LSTAR:
-      return &s.lstar;
-    case Msr::IA32_CSTAR:
-      return &s.cstar;
-    case Msr::IA32_FMASK:
-      return &s.fmask;
-    case Msr::IA32_KERNEL_GS_BASE:
-      return &s.kernel_gs_base;
-    case Msr::IA32_TSC_AUX:
-      return &s.tsc_aux;
-    case Msr::IA32_SPEC_CTRL:
-      return &s.spec_ctrl;
-    case Msr::IA32_MTRR_DEF_TYPE:
-      return &s.mtrr_def_type;
-    default:
-      return nullptr;
-  }
-}
-
 void KvmVcpu::find_msrs() {
   const auto try_one = [&](u32 number) {
     MsrList one;
@@ -120,15 +80,15 @@ void KvmVcpu::find_msrs() {
     if (request(file_.number(), host::kKvmSetMsrs, &one) == 1) msrs_.push_back(number);
   };
   for (const Msr msr : kPlainMsrs) try_one(static_cast<u32>(msr));
-  for (const u32 msr : kFixedMtrrs) try_one(msr);
-  for (u32 i = 0; i < kVariableMtrrs; ++i) try_one(kFirstVariableMtrr + i);
+  for (const u32 msr : cpu::kFixedMtrrs) try_one(msr);
+  for (u32 i = 0; i < cpu::kVariableMtrrs; ++i) try_one(cpu::kFirstVariableMtrr + i);
 }
 
 void KvmVcpu::read_msrs() {
   MsrList list;
   for (const u32 msr : msrs_) list.entries[list.head.nmsrs++].index = msr;
   must(request(file_.number(), host::kKvmGetMsrs, &list), "Cannot read MSRs from KVM");
-  for (u32 i = 0; i < list.head.nmsrs; ++i) *msr_in_state(list.entries[i].index) = list.entries[i].data;
+  for (u32 i = 0; i < list.head.nmsrs; ++i) *cpu::msr_in(state_, list.entries[i].index) = list.entries[i].data;
 }
 
 void KvmVcpu::write_msrs() {
@@ -136,7 +96,7 @@ void KvmVcpu::write_msrs() {
   for (const u32 msr : msrs_) {
     kvm_msr_entry& entry = list.entries[list.head.nmsrs++];
     entry.index = msr;
-    entry.data = *msr_in_state(msr);
+    entry.data = *cpu::msr_in(state_, msr);
   }
   const int written = request(file_.number(), host::kKvmSetMsrs, &list);
   if (written != static_cast<int>(list.head.nmsrs) && !failure_) {

@@ -49,7 +49,6 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   void read_events();
   void write_events();
   void write_tsc_offset();
-  u64* msr_in_state(u32 msr);
   void must(int result, const char* what);
 
   // vcpu.cpp
