@@ -32,6 +32,7 @@ class Walk {
   Result<Translation, PageFault> pae();
   Result<Translation, PageFault> two_level();
 
+  void mark_nothing() { marks_ = false; }
   // Set when a table changed under the walk: do it again.
   [[nodiscard]] bool must_retry() const { return retry_; }
 
@@ -65,6 +66,7 @@ class Walk {
   bool writable_ = true;
   bool user_ = true;
   bool no_execute_ = false;
+  bool marks_ = true;
   bool retry_ = false;
   u32 reason_ = 0;  // of Found::Bad
 };
@@ -141,6 +143,7 @@ bool Walk::allowed() const {
 // Sets `bits` in an entry, atomically with respect to other processors. False when it changed meanwhile.
 bool Walk::mark(const Step& step, u64 bits) {
   if ((step.value & bits) == bits) return true;
+  if (!marks_) return false;
   u8* host = memory_.host(step.address, true);
   if (host == nullptr) return true;  // a table in ROM: nothing to mark
   const u64 desired = step.value | bits;
@@ -266,6 +269,14 @@ Result<Translation, PageFault> walk(const State& state, const memory::AddressSpa
     // A guest that keeps rewriting its tables gets a spurious fault rather than our time.
     if (attempt == 1000) return result;
   }
+}
+
+Result<Translation, PageFault> glance(const State& state, const memory::AddressSpace& memory,
+                                      GuestLinear address, AccessType type, Privilege privilege) {
+  if ((state.cr0 & Cr0::PG) == 0) return untranslated(address.value());
+  Walk one(state, memory, nullptr, address.value(), type, privilege);
+  one.mark_nothing();
+  return walk_once(one, state);
 }
 
 }  // namespace nacre::cpu

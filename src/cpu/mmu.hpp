@@ -40,4 +40,8 @@ Result<Translation, PageFault> walk(const State& state, const memory::AddressSpa
                                     TranslationObserver* observer, GuestLinear address, AccessType type,
                                     Privilege privilege);
 
+// The same, but marks nothing: where walk() would set A or D it says that there is a fault.
+Result<Translation, PageFault> glance(const State& state, const memory::AddressSpace& memory,
+                                      GuestLinear address, AccessType type, Privilege privilege);
+
 }  // namespace nacre::cpu

@@ -109,6 +109,21 @@ TEST_F(Mmu, AFaultMarksNothing) {
   EXPECT_EQ(get<u64>(kTop), kSecond | kAll);
 }
 
+TEST_F(Mmu, AGlanceMarksNothingAndSeesNothingThatIsNotMarked) {
+  map_long(0x7000 | kAll);
+  const auto see = [this] {
+    return glance(state_, memory_, GuestLinear(kLinear), AccessType::Execute, Privilege::User);
+  };
+  EXPECT_FALSE(see().ok());
+  EXPECT_EQ(get<u64>(leaf_address()), 0x7000 | kAll);
+  EXPECT_EQ(get<u64>(kTop), kSecond | kAll);
+  expect_page(AccessType::Read, Privilege::User, 0x7678);
+  EXPECT_EQ(see().value().address.value(), 0x7678U);
+  put<u64>(kSecond, kThird | kAll);
+  EXPECT_FALSE(see().ok());
+  EXPECT_EQ(get<u64>(kSecond), kThird | kAll);
+}
+
 TEST_F(Mmu, NotPresentAtEachLevel) {
   map_long(0);
   expect_fault(AccessType::Read, Privilege::Supervisor, 0);

@@ -9,6 +9,12 @@ using BlockIndex = u32;
 using ExitIndex = u32;
 inline constexpr u32 kNone = ~u32{0};
 
+// What takes away how a page of code is mapped: an address-space switch; a flush of everything; neither, as
+// long as the page tables still say so when they are looked at after that flush (the kernel's own large
+// pages, which stand for as long as it runs).
+enum class Lasting : u8 { Space, Global, Steady };
+inline constexpr usize kLastings = 3;
+
 // The mode bits that change what guest bytes mean or may do. Part of a block's key.
 struct Mode {
   static constexpr u32 view_mask = 3;  // View
@@ -16,11 +22,11 @@ struct Mode {
   static constexpr u32 sse = 1 << 3;   // … and CR4.OSFXSR
   static constexpr u32 avx = 1 << 4;   // CR0.TS clear, CR4.OSXSAVE and XCR0.AVX
   static constexpr u32 avx512 = 1 << 5;
-  static constexpr u32 tsc = 1 << 6;     // RDTSC is allowed, and the host's counter is the platform's
-  static constexpr u32 hint = 1 << 7;    // Context::interrupt_hint is there
-  static constexpr u32 tscp = 1 << 10;   // so is RDTSCP
-  // Of a block's key alone, never of Context::mode: no access shares a check; one instruction that spans two pages, the
-  // key's physical address being that of the second.
+  static constexpr u32 tsc = 1 << 6;    // RDTSC is allowed, and the host's counter is the platform's
+  static constexpr u32 hint = 1 << 7;   // Context::interrupt_hint is there
+  static constexpr u32 tscp = 1 << 10;  // so is RDTSCP
+  // Of a block's key alone, never of Context::mode: no access shares a check; one instruction that spans two
+  // pages, the key's physical address being that of the second.
   static constexpr u32 ungrouped = 1 << 8;
   static constexpr u32 spanning = 1 << 9;
   static constexpr u32 key_only = ungrouped | spanning;
@@ -28,8 +34,8 @@ struct Mode {
 
 // Where one guest instruction stands in a block's code. Host offsets are from the block's first byte.
 // The instruction may be started again from any host instruction in [start, commit], except where a guest
-// register is borrowed: in [fragile_begin, fragile_end), and, when it accesses memory twice (PUSH and CALL of a
-// memory operand), in the earlier range of the same kind.
+// register is borrowed: in [fragile_begin, fragile_end), and, when it accesses memory twice (PUSH and CALL of
+// a memory operand), in the earlier range of the same kind.
 struct InstructionInfo {
   u16 guest_offset = 0;
   u16 start = 0;
@@ -48,12 +54,13 @@ struct InstructionInfo {
   }
   constexpr bool operator==(const InstructionInfo&) const = default;
   [[nodiscard]] bool borrowed_at(usize within) const {
-    return (within > fragile_begin && within < fragile_end) || (within > earlier_begin && within < earlier_end);
+    return (within > fragile_begin && within < fragile_end) ||
+           (within > earlier_begin && within < earlier_end);
   }
 };
 
-// What a way out of a block leads to: a block; one of Mode::ungrouped; the instruction at the block's own address, which
-// spans pages, as one of Mode::spanning.
+// What a way out of a block leads to: a block; one of Mode::ungrouped; the instruction at the block's own
+// address, which spans pages, as one of Mode::spanning.
 enum class Lead : u8 { Block, Twin, Tail };
 
 // A direct way out of a block. Unlinked it leads to its stub; linked, to another block's code.
@@ -66,7 +73,7 @@ struct BlockExit {
   u32 stub = 0;          // code offset
   bool is_cell = false;  // target on another page: goes through a link cell
   Lead lead = Lead::Block;
-  u8 listed = 0;  // bit 0, 1: it is in that list of live cells
+  u8 listed = 0;  // bit of a Lasting: it is in that list of live cells
 };
 
 // One line of the host's cache: finding a block should not cost two.
@@ -74,7 +81,6 @@ struct alignas(64) Block {
   u64 linear = 0;
   u64 physical = 0;
   u32 mode = 0;
-  BlockIndex hash_next = kNone;
   u32 code = 0;               // offset in the cache
   u32 indirect_entry = 0;     // offset of the code that checks R14 first; 0: none yet
   u32 first_instruction = 0;  // in the InstructionInfo arena

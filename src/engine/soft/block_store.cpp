@@ -10,17 +10,17 @@ constexpr usize kLargestBlock = 48 * 1024;
 }
 
 BlockStore::BlockStore(CodeCache& code, CodeCache::Part part, Library* library)
-    : code_(code), part_(part), library_(library), used_(part.first), cells_used_(part.first_cell), buckets_(kBuckets, kNone) {
+    : code_(code), part_(part), library_(library), used_(part.first), cells_used_(part.first_cell) {
   // Never grow afterwards: growing would use vector registers, which may hold the guest's values.
   for (auto& list : live_cells_) list.reserve(part.end_cell - part.first_cell);
 }
 
 Block* BlockStore::find(u64 linear, u64 physical, u32 mode) {
-  for (BlockIndex i = buckets_[bucket(linear, mode)]; i != kNone; i = blocks_[i].hash_next) {
-    Block& b = blocks_[i];
-    if (b.linear == linear && b.physical == physical && b.mode == mode) return &b;
-  }
-  return nullptr;
+  const BlockIndex found = table_.find(linear, physical, mode, [&](BlockIndex i) {
+    const Block& b = blocks_[i];
+    return b.linear == linear && b.physical == physical && b.mode == mode;
+  });
+  return found == kNone ? nullptr : &blocks_[found];
 }
 
 Block* BlockStore::at_code(usize offset) {
@@ -42,7 +42,7 @@ const InstructionInfo* BlockStore::instruction_at(const Block& b, usize offset) 
 }
 
 Block* BlockStore::add(Translator& translator, const TranslationInput& input, u64 physical) {
-  if (used_ + kLargestBlock > part_.end || cells_used_ + 64 > part_.end_cell) return nullptr;
+  if (used_ + kLargestBlock > part_.end || cells_used_ + 64 > part_.end_cell || table_.full()) return nullptr;
   constexpr usize kEntryRoom = 32;
   used_ = (used_ + (input.mismatch != 0 ? kEntryRoom : 0) + 15) & ~usize{15};
   TranslationInput numbered = input;
@@ -78,9 +78,7 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
     if (e.is_cell) code_.cells()[e.site] = code_.executable(e.stub);
     exits_.push_back(e);
   }
-  const usize at = bucket(b.linear, b.mode);
-  b.hash_next = buckets_[at];
-  buckets_[at] = number;
+  table_.enter(b.linear, b.physical, b.mode, number);
   const auto [page, fresh] = pages_.try_emplace(physical & ~u64{kPageSize - 1}, kNone);
   b.page_next = page->second;
   page->second = number;
@@ -91,7 +89,8 @@ Block* BlockStore::add(Translator& translator, const TranslationInput& input, u6
 }
 
 // The block's code where the store ends.
-const Translation& BlockStore::translate(Translator& translator, const TranslationInput& input, u64 physical) {
+const Translation& BlockStore::translate(Translator& translator, const TranslationInput& input,
+                                         u64 physical) {
   const Place place = {code_.writable(used_), used_, code_.executable(used_)};
   // What spans pages is known by more than one physical address; what must not be grouped, by its history.
   const bool shared = library_ != nullptr && (input.mode & Mode::spanning) == 0 &&
@@ -101,8 +100,8 @@ const Translation& BlockStore::translate(Translator& translator, const Translati
   Emitter emitter(place.writable, place.executable, kLargestBlock, shared ? &fixups_ : nullptr);
   TranslationInput stable = input;
   if (shared) {
-    // Another processor may write there meanwhile. This block is dropped then, but what is kept must be of the bytes that it
-    // says: of no mixture.
+    // Another processor may write there meanwhile. This block is dropped then, but what is kept must be of
+    // the bytes that it says: of no mixture.
     const u64 offset = input.linear & (kPageSize - 1);
     std::memcpy(page_.data(), input.bytes - offset, kPageSize);
     stable.bytes = page_.data() + offset;
@@ -173,7 +172,7 @@ void BlockStore::unlink(ExitIndex number) {
   e.to = kNone;
 }
 
-void BlockStore::link(ExitIndex number, Block& to, bool global) {
+void BlockStore::link(ExitIndex number, Block& to, Lasting lasting) {
   BlockExit& e = exits_[number];
   const BlockIndex target = index(to);
   if (e.to != target) {
@@ -188,17 +187,18 @@ void BlockStore::link(ExitIndex number, Block& to, bool global) {
     to.incoming = number;
   }
   patch_site(e, to.code);
-  const u8 listed = global ? 2 : 1;
+  const usize kind = static_cast<usize>(lasting);
+  const u8 listed = static_cast<u8>(1u << kind);
   // Once: a target that is dropped and made again leaves the cell on its list.
   if (e.is_cell && (e.listed & listed) == 0) {
     e.listed = static_cast<u8>(e.listed | listed);
-    live_cells_[global ? 1 : 0].push_back(number);
-    live_pages_[global ? 1 : 0].add(e.target);
+    live_cells_[kind].push_back(number);
+    live_pages_[kind].add(e.target);
   }
 }
 
-void BlockStore::suspend_links(bool global_too) {
-  for (unsigned kind = 0; kind < (global_too ? 2U : 1U); kind++) {
+void BlockStore::suspend_links(Lasting longest) {
+  for (usize kind = 0; kind <= static_cast<usize>(longest); kind++) {
     for (const ExitIndex number : live_cells_[kind]) {
       patch_site(exits_[number], exits_[number].stub);
       exits_[number].listed = static_cast<u8>(exits_[number].listed & ~(1u << kind));
@@ -215,18 +215,18 @@ void BlockStore::suspend_links_into(Space& space) {
     if (exits_[number].to != kNone) space.links.push_back({number, exits_[number].to});
   }
   space.links_age = cleared_;
-  suspend_links(false);
+  suspend_links(Lasting::Space);
 }
 
 void BlockStore::take_back_links(const Space& space) {
   if (space.links_age != cleared_) return;
   for (const Space::Link& saved : space.links) {
-    if (blocks_[saved.to].valid) link(saved.exit, blocks_[saved.to], false);
+    if (blocks_[saved.to].valid) link(saved.exit, blocks_[saved.to], Lasting::Space);
   }
 }
 
 void BlockStore::suspend_links_to(u64 address, u64 bytes) {
-  for (unsigned kind = 0; kind < 2; kind++) {
+  for (usize kind = 0; kind < kLastings; kind++) {
     if (bytes == kPageSize && !live_pages_[kind].may_hold(address)) continue;
     auto& list = live_cells_[kind];
     usize kept = 0;
@@ -252,9 +252,7 @@ void BlockStore::drop(BlockIndex i) {
     e = next;
   }
   b.incoming = kNone;
-  BlockIndex* at = &buckets_[bucket(b.linear, b.mode)];
-  while (*at != i) at = &blocks_[*at].hash_next;
-  *at = b.hash_next;
+  table_.remove(i, [this](BlockIndex n) -> const Block& { return blocks_[n]; });
 }
 
 void BlockStore::ungroup(BlockIndex i) {
@@ -265,7 +263,7 @@ void BlockStore::ungroup(BlockIndex i) {
 void BlockStore::clear() {
   used_ = part_.first;
   cells_used_ = part_.first_cell;
-  std::fill(buckets_.begin(), buckets_.end(), kNone);
+  table_.clear();
   blocks_.clear();
   exits_.clear();
   infos_.clear();

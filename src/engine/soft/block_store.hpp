@@ -1,7 +1,7 @@
 // BlockStore: every translated block, found by where it is and what mode it was made for, and the links
 // between blocks. Invalidation works by physical page. When its part of the code cache is full
-// everything is thrown away at once, and nothing is then stale. There is one store for the kernel's blocks and one for those of
-// user programs; no link leads from one to the other. Owned by the vCPU's thread.
+// everything is thrown away at once, and nothing is then stale. There is one store for the kernel's blocks
+// and one for those of user programs; no link leads from one to the other. Owned by the vCPU's thread.
 #pragma once
 
 #include <array>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/soft/block.hpp"
+#include "engine/soft/block_table.hpp"
 #include "engine/soft/code_cache.hpp"
 #include "engine/soft/library.hpp"
 #include "engine/soft/spaces.hpp"
@@ -41,20 +42,23 @@ class BlockStore {
   // The same for Mode::spanning; `bytes` are what both pages have.
   using SpanningBytes = std::array<u8, x86::kMaxInstructionLength>;
   [[nodiscard]] Block* find_spanning(u64 linear, u64 physical, u32 mode, const SpanningBytes& bytes);
-  Block* add_spanning(Translator& translator, const TranslationInput& input, u64 physical, const SpanningBytes& bytes);
+  Block* add_spanning(Translator& translator, const TranslationInput& input, u64 physical,
+                      const SpanningBytes& bytes);
   // Code that checks R14 against the block's address, then runs it. 0 when there is no room.
   [[nodiscard]] u64 indirect_entry(Block& block, u64 mismatch);
 
-  // Makes the exit lead to the block. `global`: the block's mapping survives an address-space switch.
-  void link(ExitIndex exit, Block& to, bool global);
-  // Cross-page links lead back to the dispatcher: all, those to non-global pages, or those into one naturally aligned range.
-  void suspend_links(bool global_too);
-  // Those to non-global pages, to lead there again when the space is back.
+  // Makes the exit lead to the block.
+  void link(ExitIndex exit, Block& to, Lasting lasting);
+  // Cross-page links lead back to the dispatcher: those into pages that last no longer than so, or into one
+  // naturally aligned range.
+  void suspend_links(Lasting longest);
+  // Those into pages of the space, to lead there again when the space is back.
   void suspend_links_into(Space& space);
   void take_back_links(const Space& space);
   void suspend_links_to(u64 address, u64 bytes);
 
-  // Drops every block made from this page of guest RAM; of each `dropped` is told before. True when there was one.
+  // Drops every block made from this page of guest RAM; of each `dropped` is told before. True when there was
+  // one.
   template <typename Dropped>
   bool invalidate_page(u64 physical_page, Dropped dropped) {
     const auto page = pages_.find(physical_page);
@@ -72,7 +76,11 @@ class BlockStore {
   void clear();
 
   [[nodiscard]] u64 code_address(const Block& block) const { return code_.executable(block.code); }
-  [[nodiscard]] usize live_cells() const { return live_cells_[0].size() + live_cells_[1].size(); }
+  [[nodiscard]] usize live_cells() const {
+    usize all = 0;
+    for (const auto& list : live_cells_) all += list.size();
+    return all;
+  }
   [[nodiscard]] usize block_count() const { return blocks_.size(); }
   [[nodiscard]] usize code_first() const { return part_.first; }
   [[nodiscard]] usize code_end() const { return used_; }
@@ -80,10 +88,6 @@ class BlockStore {
   [[nodiscard]] u64 cleared() const { return cleared_; }
 
  private:
-  static constexpr usize kBuckets = 1 << 17;
-  static usize bucket(u64 linear, u32 mode) {
-    return static_cast<usize>(((linear ^ (linear >> 17)) * 0x9e3779b97f4a7c15 >> 40) + mode) & (kBuckets - 1);
-  }
   void put_entry_before(Block& block, u64 mismatch);
   void unlink(ExitIndex exit);
   void drop(BlockIndex i);
@@ -94,17 +98,17 @@ class BlockStore {
   CodeCache& code_;
   const CodeCache::Part part_;
   Library* const library_;
-  Translation copy_;            // what add() works with, kept for their memory
+  Translation copy_;  // what add() works with, kept for their memory
   std::vector<Fixup> fixups_;
   std::array<u8, kPageSize> page_ = {};
   usize used_;
   u32 cells_used_;
-  std::vector<BlockIndex> buckets_;
+  BlockTable table_;
   std::vector<Block> blocks_;
   std::vector<BlockExit> exits_;
   std::vector<InstructionInfo> infos_;
   std::unordered_map<u64, BlockIndex> pages_;
-  std::unordered_set<u64> ungrouped_;     // by linear address
+  std::unordered_set<u64> ungrouped_;  // by linear address
   std::unordered_map<BlockIndex, SpanningBytes> spanning_;
   // Which pages may be meant, of all those added since the last clear().
   class PageFilter {
@@ -126,8 +130,8 @@ class BlockStore {
     u64 words_[kWords] = {};
   };
 
-  std::vector<ExitIndex> live_cells_[2];  // [0] to non-global pages, [1] to global ones
-  PageFilter live_pages_[2];              // where they lead
+  std::vector<ExitIndex> live_cells_[kLastings];
+  PageFilter live_pages_[kLastings];  // where they lead
   u64 translated_ = 0, cleared_ = 0;
 };
 

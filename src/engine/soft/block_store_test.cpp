@@ -30,19 +30,19 @@ TEST(BlockStore, ACellIsListedOnceHoweverOftenItsTargetIsMadeAgain) {
   ASSERT_NE(add(kCaller, caller), nullptr);
   ASSERT_EQ(store.exit_count(), 1U);
   ASSERT_TRUE(store.exit(0).is_cell);
-  for (const bool global : {true, false, true}) {
+  for (const Lasting lasting : {Lasting::Global, Lasting::Space, Lasting::Steady, Lasting::Global}) {
     for (int i = 0; i < 100; i++) {
       Block* target = add(kCallee, callee);
-      store.link(0, *target, global);
+      store.link(0, *target, lasting);
       EXPECT_EQ(store.exit(0).to, store.index(*target));
       EXPECT_TRUE(store.invalidate_page(kCallee, [](const Block&) {}));
     }
-    EXPECT_LE(store.live_cells(), 2U);
+    EXPECT_LE(store.live_cells(), 3U);
   }
   // A flush takes it off the lists, and it can be put on again.
-  store.suspend_links(true);
+  store.suspend_links(Lasting::Steady);
   EXPECT_EQ(store.live_cells(), 0U);
-  store.link(0, *add(kCallee, callee), false);
+  store.link(0, *add(kCallee, callee), Lasting::Space);
   EXPECT_EQ(store.live_cells(), 1U);
   store.suspend_links_to(kCallee, kPageSize);
   EXPECT_EQ(store.live_cells(), 0U);

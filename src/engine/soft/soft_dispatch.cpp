@@ -1,4 +1,6 @@
 // The dispatcher: from block to block, and back to the caller.
+#include <algorithm>
+
 #include "engine/soft/soft_vcpu.hpp"
 
 namespace nacre::soft {
@@ -49,11 +51,12 @@ TranslationInput SoftVcpu::input_at(const Tlb::CodePage& page, u64 linear, u32 m
   return input;
 }
 
-Block* SoftVcpu::block_at(u64 linear, u32 mode, bool& global, Reached reached) {
+Block* SoftVcpu::block_at(u64 linear, u32 mode, Lasting& lasting, Reached reached) {
   const View view = static_cast<View>(mode & Mode::view_mask);
+  look_at_steady_pages();
   const Tlb::CodePage* page = tlb_.code_page(view, linear);
   if (page == nullptr) return nullptr;
-  global = page->global;
+  lasting = page->lasting;
   const u64 offset = linear & (kPageSize - 1);
   const u64 physical = page->physical + offset;
   if (Block* known = blocks(mode).find(linear, physical, mode)) return known;
@@ -78,13 +81,14 @@ void SoftVcpu::protect(const Tlb::CodePage& page) {
 
 // The instruction at `linear`, which goes on on the next page. Null when that cannot be fetched. The first
 // page needs no protection here: this is found through a block on it, and by what it holds.
-Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
+Block* SoftVcpu::tail_at(u64 linear, u32 mode, Lasting& lasting) {
   const View view = static_cast<View>(mode & Mode::view_mask);
   const u64 boundary = (linear | (kPageSize - 1)) + 1;
+  look_at_steady_pages();
   const Tlb::CodePage* first = tlb_.code_page(view, linear);
   const Tlb::CodePage* second = tlb_.code_page(view, boundary);
   if (first == nullptr || second == nullptr) return nullptr;
-  global = first->global && second->global;
+  lasting = std::min(first->lasting, second->lasting);
   BlockStore::SpanningBytes bytes;
   const auto read = [&] {
     for (u64 i = 0; i < bytes.size(); i++) {
@@ -112,14 +116,14 @@ Block* SoftVcpu::tail_at(u64 linear, u32 mode, bool& global) {
   return made;
 }
 
-Block* SoftVcpu::led_to(ExitIndex number, u32 mode, bool& global) {
+Block* SoftVcpu::led_to(ExitIndex number, u32 mode, Lasting& lasting) {
   switch (blocks(mode).exit(number).lead) {
     case Lead::Twin:
-      return block_at(context_->state.rip, mode | Mode::ungrouped, global);
+      return block_at(context_->state.rip, mode | Mode::ungrouped, lasting);
     case Lead::Tail:
-      return tail_at(context_->state.rip, mode, global);
+      return tail_at(context_->state.rip, mode, lasting);
     default:
-      return block_at(context_->state.rip, mode, global);
+      return block_at(context_->state.rip, mode, lasting);
   }
 }
 
@@ -168,8 +172,9 @@ engine::Exit SoftVcpu::run() {
   Crew::Answer wanted;
   for (;;) {
     if (direct_lost_) {
-      return {engine::ExitReason::Failed, Error("The process that ran the guest's programs has died (was it killed, or is "
-                                                "the host out of memory?).")};
+      return {engine::ExitReason::Failed,
+              Error("The process that ran the guest's programs has died (was it killed, or is "
+                    "the host out of memory?).")};
     }
     // Cleared before it is looked what was requested.
     const bool requested = context_->exit_request.exchange(0) != 0;
@@ -178,7 +183,8 @@ engine::Exit SoftVcpu::run() {
       if (direct_ && state.cpl() == 3) direct_->user_interrupted(state);
       return come_back(engine::ExitReason::Kicked);
     }
-    if (counted_ && (context_->fuel == 0 || context_->enough != 0)) return come_back(engine::ExitReason::Kicked);
+    if (counted_ && (context_->fuel == 0 || context_->enough != 0))
+      return come_back(engine::ExitReason::Kicked);
     if (state.activity != Activity::Running || event_due() || state.interrupt_shadow || !translatable()) {
       put_away_vector();
       burn_fuel();
@@ -193,8 +199,8 @@ engine::Exit SoftVcpu::run() {
     }
     if (direct_ && direct_->wanted(state) && run_directly()) continue;
     u32 mode = mode_now();
-    bool global = false;
-    Block* block = block_at(state.rip, mode, global);
+    Lasting lasting = Lasting::Space;
+    Block* block = block_at(state.rip, mode, lasting);
     if (block == nullptr) {
       put_away_vector();
       burn_fuel();
@@ -215,7 +221,7 @@ engine::Exit SoftVcpu::run() {
           state.rip = exit.lead == Lead::Tail ? blocks(mode).block(exit.from).linear : exit.target;
           const bool tail = exit.lead == Lead::Tail;
           note(Help::Link, state.rip);
-          block = led_to(number, mode, global);
+          block = led_to(number, mode, lasting);
           if (requested_now()) break;
           if (block == nullptr) {
             // The block before a tail is there all the same, and would lead here again.
@@ -225,7 +231,7 @@ engine::Exit SoftVcpu::run() {
             }
             break;
           }
-          if (epoch == epoch_ && !trace_blocks_) blocks(mode).link(number, *block, global);
+          if (epoch == epoch_ && !trace_blocks_) blocks(mode).link(number, *block, lasting);
           code = blocks(mode).code_address(*block);
           again = true;
           break;
@@ -233,11 +239,11 @@ engine::Exit SoftVcpu::run() {
         case ExitKind::Indirect: {
           state.rip = context_->exit_info;
           note(Help::Indirect, state.rip);
-          block = block_at(state.rip, mode, global, Reached::Indirectly);
+          block = block_at(state.rip, mode, lasting, Reached::Indirectly);
           if (block == nullptr || requested_now()) break;
           const u64 entry = blocks(mode).indirect_entry(*block, stubs_.indirect);
           if (entry != 0 && !trace_blocks_) {
-            tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, global);
+            tlb_.remember_jump(static_cast<View>(mode & Mode::view_mask), state.rip, entry, lasting);
           }
           code = blocks(mode).code_address(*block);
           again = true;

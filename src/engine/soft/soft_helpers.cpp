@@ -24,8 +24,8 @@ HelperResult SoftVcpu::finish_helper(HelperResult result) {
   return result == HelperResult::Leave ? HelperResult::Jump : result;
 }
 
-// The instruction at state.rip begins anew, in a block that begins with it. If the block it was in did so too, it has
-// been entered for nothing.
+// The instruction at state.rip begins anew, in a block that begins with it. If the block it was in did so
+// too, it has been entered for nothing.
 HelperResult SoftVcpu::start_again() {
   if (counted_ && context_->entered[context_->fuel] == context_->state.rip) context_->fuel++;
   return HelperResult::Leave;
@@ -34,11 +34,12 @@ HelperResult SoftVcpu::start_again() {
 // Prepares to run on at state.rip without going through the dispatcher. False when that must have a look.
 bool SoftVcpu::go_on() {
   const State& state = context_->state;
-  if (state.activity != Activity::Running || state.interrupt_shadow || event_due() || !translatable()) return false;
+  if (state.activity != Activity::Running || state.interrupt_shadow || event_due() || !translatable())
+    return false;
   if (direct_ && direct_->wanted(state)) return false;
   const u32 mode = mode_now();
-  bool global = false;
-  const Block* block = block_at(state.rip, mode, global);
+  Lasting lasting = Lasting::Space;
+  const Block* block = block_at(state.rip, mode, lasting);
   if (block == nullptr) return false;
   set_mode(mode);
   context_->enter_target = blocks(mode).code_address(*block);

@@ -51,8 +51,10 @@ SoftVcpu::SoftVcpu(const engine::EngineContext& engine, ContextPointer context, 
   // Blocks that count or are wrong on purpose are for nobody else.
   Library* library = options.counted || !options.mistranslate.empty() ? nullptr : &crew_.library();
   if (library != nullptr && !library->admits(stubs_, code_.executable(0))) library = nullptr;
-  // The kernel's blocks stay where they are, and are wanted again by other processors alone: for one it would be memory only.
-  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes), crew_.members() > 1 ? library : nullptr);
+  // The kernel's blocks stay where they are, and are wanted again by other processors alone: for one it would
+  // be memory only.
+  kernel_blocks_.emplace(code_, CodeCache::part(false, entries_.bytes),
+                         crew_.members() > 1 ? library : nullptr);
   user_blocks_.emplace(code_, CodeCache::part(true, entries_.bytes), library);
   tlb_.set_jump_miss(stubs_.indirect);
   u32 low = 0, high = 0;
@@ -89,16 +91,24 @@ void SoftVcpu::flush_all() {
   if (direct_) direct_->flushed();
   spaces_.forget_all();
   tlb_.flush_all();
-  kernel_blocks_->suspend_links(true);
-  user_blocks_->suspend_links(true);
+  kernel_blocks_->suspend_links(Lasting::Global);
+  user_blocks_->suspend_links(Lasting::Global);
 }
+
+// What a flush of everything left to be looked at, by the tables and control registers as they are now,
+// before a block is looked for.
+void SoftVcpu::look_at_steady_pages() {
+  if (!tlb_.steady_pages_in_doubt() || tlb_.steady_pages_stand()) return;
+  kernel_blocks_->suspend_links(Lasting::Steady);
+}
+
 void SoftVcpu::flush_non_global() {
   note(Help::Flush, context_->state.rip);
   epoch_++;
   if (direct_) direct_->flushed();
   tlb_.flush_non_global();
-  kernel_blocks_->suspend_links(false);
-  user_blocks_->suspend_links(false);
+  kernel_blocks_->suspend_links(Lasting::Space);
+  user_blocks_->suspend_links(Lasting::Space);
 }
 void SoftVcpu::switch_space(u16 from, u16 to, bool keep) {
   if (from == to) {
@@ -111,7 +121,7 @@ void SoftVcpu::switch_space(u16 from, u16 to, bool keep) {
   if (direct_) direct_->flushed();
   Space& left = spaces_.make(from);
   tlb_.flush_non_global_into(left);
-  kernel_blocks_->suspend_links(false);  // hardly any
+  kernel_blocks_->suspend_links(Lasting::Space);  // hardly any
   user_blocks_->suspend_links_into(left);
   if (Space* known = keep ? spaces_.find(to) : nullptr) {
     tlb_.take_back(*known);
@@ -148,7 +158,8 @@ void SoftVcpu::drop_page(GuestPhysical page) {
 // No indirect jump leads to the block any more.
 void SoftVcpu::forget_jumps_to(const Block& block) {
   if (block.indirect_entry == 0) return;
-  tlb_.forget_jump(static_cast<View>(block.mode & Mode::view_mask), block.linear, code_.executable(block.indirect_entry));
+  tlb_.forget_jump(static_cast<View>(block.mode & Mode::view_mask), block.linear,
+                   code_.executable(block.indirect_entry));
 }
 
 // What other processors want of this one.
@@ -216,6 +227,7 @@ Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& me
 u64 SoftVcpu::live_flags() {
   if (!translatable()) return Rflags::arithmetic;
   put_away_vector();
+  look_at_steady_pages();
   const u64 rip = context_->state.rip;
   const u32 mode = mode_now();
   const Tlb::CodePage* page = tlb_.code_page(static_cast<View>(mode & Mode::view_mask), rip);
@@ -224,7 +236,8 @@ u64 SoftVcpu::live_flags() {
 
 namespace {
 
-Result<std::unique_ptr<CountedVcpu>> make_with(const engine::EngineContext& engine, TranslatorOptions options) {
+Result<std::unique_ptr<CountedVcpu>> make_with(const engine::EngineContext& engine,
+                                               TranslatorOptions options) {
   if (!__builtin_cpu_supports("bmi2") || !__builtin_cpu_supports("avx")) {
     return Error(
         "engine soft needs a processor with BMI2 and XSAVE (any x86-64 since 2013); use --engine interp");
@@ -235,8 +248,8 @@ Result<std::unique_ptr<CountedVcpu>> make_with(const engine::EngineContext& engi
   auto vector = TRY(engine::HostedVectorUnit::create());
   std::unique_ptr<Crew> own_crew;
   if (engine.group == nullptr) own_crew = TRY(Crew::create(engine.memory, 1));
-  return std::unique_ptr<CountedVcpu>(
-      new SoftVcpu(engine, std::move(context), std::move(code), std::move(vector), std::move(own_crew), options));
+  return std::unique_ptr<CountedVcpu>(new SoftVcpu(engine, std::move(context), std::move(code),
+                                                   std::move(vector), std::move(own_crew), options));
 }
 
 }  // namespace
@@ -246,7 +259,8 @@ Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& engine) 
   return std::unique_ptr<engine::Vcpu>(std::move(made));
 }
 
-Result<std::unique_ptr<CountedVcpu>> make_counted(const engine::EngineContext& engine, std::string_view mistranslate) {
+Result<std::unique_ptr<CountedVcpu>> make_counted(const engine::EngineContext& engine,
+                                                  std::string_view mistranslate) {
   return make_with(engine, {.counted = true, .mistranslate = mistranslate});
 }
 

@@ -99,7 +99,9 @@ class SoftVcpu final : public CountedVcpu,
   BlockStore& blocks(u32 mode) {
     return (mode & Mode::view_mask) == static_cast<u32>(View::User) ? *user_blocks_ : *kernel_blocks_;
   }
-  BlockStore& blocks_at(usize offset) { return offset >= user_blocks_->code_first() ? *user_blocks_ : *kernel_blocks_; }
+  BlockStore& blocks_at(usize offset) {
+    return offset >= user_blocks_->code_first() ? *user_blocks_ : *kernel_blocks_;
+  }
   void forget_blocks(BlockStore& store);
   void forget_jumps_to(const Block& block);
   void set_mode(u32 mode);
@@ -218,9 +220,10 @@ class SoftVcpu final : public CountedVcpu,
   u32 mode_now() const;
   // By a link or otherwise, or by an indirect jump.
   enum class Reached : u8 { Otherwise, Indirectly };
-  Block* block_at(u64 linear, u32 mode, bool& global, Reached reached = Reached::Otherwise);
-  Block* tail_at(u64 linear, u32 mode, bool& global);
-  Block* led_to(ExitIndex number, u32 mode, bool& global);
+  Block* block_at(u64 linear, u32 mode, Lasting& lasting, Reached reached = Reached::Otherwise);
+  void look_at_steady_pages();
+  Block* tail_at(u64 linear, u32 mode, Lasting& lasting);
+  Block* led_to(ExitIndex number, u32 mode, Lasting& lasting);
   static TranslationInput input_at(const Tlb::CodePage& page, u64 linear, u32 mode);
   void protect(const Tlb::CodePage& page);
   void enter(u64 code, u32 mode);

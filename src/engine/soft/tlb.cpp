@@ -23,7 +23,8 @@ usize tlb_index(u64 linear) {
 
 }  // namespace
 
-Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer, Crew& crew, unsigned me)
+Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserver& observer, Crew& crew,
+         unsigned me)
     : context_(context), memory_(memory), observer_(observer), crew_(crew), me_(me) {
   for (unsigned v = 0; v < kViews; v++) {
     for (usize i = 0; i < kTlbEntries; i++) clear_entry(static_cast<View>(v), i);
@@ -32,6 +33,8 @@ Tlb::Tlb(Context& context, memory::AddressSpace& memory, cpu::TranslationObserve
     filled_[v].reserve(kManyFilled);
     non_global_[v].reserve(kManyFilled);
     jumps_[v].reserve(kJumpCacheEntries);
+    steady_jumps_[v].reserve(kJumpCacheEntries);
+    steady_jump_[v].assign(kJumpCacheEntries / 64, 0);
   }
 }
 
@@ -88,7 +91,7 @@ bool Tlb::fill(View view, u64 linear, bool write) {
 
 void Tlb::note_page_size(View view, u64 linear, u64 bytes) {
   if (bytes == kPageSize) return;
-  LargePages& large = large_[static_cast<usize>(view)];
+  LargePages& large = large_[static_cast<usize>(view)][large_kind(linear)];
   const u64 first = linear & ~(bytes - 1);
   if (first < large.first) large.first = first;
   if (first + (bytes - 1) > large.last) large.last = first + (bytes - 1);
@@ -106,7 +109,9 @@ const Tlb::CodePage* Tlb::code_page(View view, u64 linear) {
   const GuestPhysical physical = walked.value().address.page();
   u8* flags = memory_.page_flags(physical);
   if (flags == nullptr) return nullptr;
-  cached = {page, physical.value(), memory_.host(physical, false), flags, walked.value().global};
+  Lasting lasting = walked.value().global ? Lasting::Global : Lasting::Space;
+  if (view != View::User && is_steady(linear, walked.value())) lasting = Lasting::Steady;
+  cached = {page, physical.value(), memory_.host(physical, false), flags, lasting};
   note_page_size(view, linear, walked.value().page_bytes);
   return &cached;
 }
@@ -125,20 +130,61 @@ void Tlb::clear_stack(View view) {
   entry = {kNowhere, kNowhere, 0, 0};
 }
 
-// One that was forgotten alone is listed already, perhaps more than once.
-void Tlb::list_jump(usize view, u16 target) {
-  if (jumps_[view].size() == kJumpCacheEntries) clear_jumps(static_cast<View>(view));
-  jumps_[view].push_back(target);
+// Pages that a kernel's code is in: few and large, global, and the same until it ends. A flush of everything,
+// which a kernel asks for to have something else forgotten, would make all of its code be looked for anew.
+bool Tlb::is_steady(u64 linear, const cpu::Translation& walked) {
+  if (!walked.global || walked.page_bytes == kPageSize) return false;
+  const u64 inside = walked.page_bytes - 1;
+  const SteadyPage page = {linear & ~inside, walked.address.value() & ~inside, walked.page_bytes};
+  for (usize i = 0; i < steady_count_; i++) {
+    const SteadyPage& known = steady_[i];
+    if (known.linear == page.linear) return known.physical == page.physical && known.bytes == page.bytes;
+  }
+  if (steady_count_ == kMostSteady) return false;
+  steady_[steady_count_++] = page;
+  return true;
 }
 
-void Tlb::remember_jump(View view, u64 target, u64 code, bool global) {
+bool Tlb::steady_pages_stand() {
+  steady_in_doubt_ = false;
+  for (usize i = 0; i < steady_count_; i++) {
+    const SteadyPage& page = steady_[i];
+    const auto walked = cpu::glance(context_.state, memory_, GuestLinear(page.linear),
+                                    cpu::AccessType::Execute, cpu::Privilege::Supervisor);
+    if (walked && walked.value().global && walked.value().page_bytes == page.bytes &&
+        walked.value().address.value() == page.physical) {
+      continue;
+    }
+    steady_count_ = 0;
+    forget_jumps(View::Kernel);
+    forget_jumps(View::KernelUserAccess);
+    for (CodePage& code : code_pages_[1]) code.linear = 1;
+    return false;
+  }
+  return true;
+}
+
+// One that was forgotten alone is listed already, perhaps more than once.
+void Tlb::list_jump(usize view, u16 target, bool steady) {
+  auto& list = (steady ? steady_jumps_ : jumps_)[view];
+  if (list.size() == kJumpCacheEntries) clear_jumps(static_cast<View>(view));
+  list.push_back(target);
+  const u64 bit = u64{1} << target % 64;
+  u64& bits = steady_jump_[view][target / 64];
+  bits = steady ? bits | bit : bits & ~bit;
+}
+
+void Tlb::remember_jump(View view, u64 target, u64 code, Lasting lasting) {
   const usize v = static_cast<usize>(view);
-  u64& entry = context_.jump_cache[v][target & (kJumpCacheEntries - 1)];
-  if (entry == jump_miss_) list_jump(v, static_cast<u16>(target));
+  const u16 index = static_cast<u16>(target & (kJumpCacheEntries - 1));
+  u64& entry = context_.jump_cache[v][index];
+  const bool steady = lasting == Lasting::Steady;
+  const bool was_steady = (steady_jump_[v][index / 64] >> index % 64 & 1) != 0;
+  if (entry == jump_miss_ || was_steady != steady) list_jump(v, index, steady);
   entry = code;
   if (target < jumps_low_[v]) jumps_low_[v] = target;
   if (target > jumps_high_[v]) jumps_high_[v] = target;
-  (global ? has_global_ : has_non_global_jumps_)[v] = true;
+  (lasting == Lasting::Space ? has_non_global_jumps_ : has_global_)[v] = true;
 }
 
 void Tlb::forget_jumps(View view) {
@@ -154,8 +200,21 @@ void Tlb::forget_jump(View view, u64 target, u64 code) {
 
 void Tlb::clear_jumps(View view) {
   const usize v = static_cast<usize>(view);
-  for (const u16 target : jumps_[v]) context_.jump_cache[v][target] = jump_miss_;
+  for (const u16 target : steady_jumps_[v]) {
+    context_.jump_cache[v][target] = jump_miss_;
+    steady_jump_[v][target / 64] = 0;
+  }
+  steady_jumps_[v].clear();
+  clear_unsteady_jumps(view);
+}
+
+void Tlb::clear_unsteady_jumps(View view) {
+  const usize v = static_cast<usize>(view);
+  for (const u16 target : jumps_[v]) {
+    if ((steady_jump_[v][target / 64] >> target % 64 & 1) == 0) context_.jump_cache[v][target] = jump_miss_;
+  }
   jumps_[v].clear();
+  if (!steady_jumps_[v].empty()) return;
   jumps_low_[v] = ~u64{0};
   jumps_high_[v] = 0;
 }
@@ -164,17 +223,18 @@ void Tlb::clear_jumps(View view) {
 void Tlb::clear_jumps_to(View view, u64 linear, u64 bytes) {
   if (bytes > kPageSize) return clear_jumps(view);
   const usize v = static_cast<usize>(view);
-  auto& list = jumps_[v];
-  usize kept = 0;
-  for (usize i = 0; i < list.size(); i++) {
-    const u16 target = list[i];
-    if (((target ^ linear) & (kJumpCacheEntries - kPageSize)) == 0) {
-      context_.jump_cache[v][target] = jump_miss_;
-    } else {
-      list[kept++] = target;
+  for (auto* list : {&jumps_[v], &steady_jumps_[v]}) {
+    usize kept = 0;
+    for (usize i = 0; i < list->size(); i++) {
+      const u16 target = (*list)[i];
+      if (((target ^ linear) & (kJumpCacheEntries - kPageSize)) == 0) {
+        context_.jump_cache[v][target] = jump_miss_;
+      } else {
+        (*list)[kept++] = target;
+      }
     }
+    list->resize(kept);
   }
-  list.resize(kept);
 }
 
 void Tlb::clear_view(View view) {
@@ -186,20 +246,23 @@ void Tlb::clear_view(View view) {
   }
   filled_[v].clear();
   clear_stack(view);
-  clear_jumps(view);
+  clear_unsteady_jumps(view);
   non_global_[v].clear();
-  has_global_[v] = false;
+  has_global_[v] = !steady_jumps_[v].empty();
   has_non_global_jumps_[v] = false;
-  for (CodePage& page : code_pages_[view == View::User ? 0 : 1]) page.linear = 1;
+  for (CodePage& page : code_pages_[view == View::User ? 0 : 1]) {
+    if (page.lasting != Lasting::Steady) page.linear = 1;
+  }
 }
 
 void Tlb::flush_all() {
   for (unsigned v = 0; v < kViews; v++) clear_view(static_cast<View>(v));
+  steady_in_doubt_ = steady_count_ != 0;
 }
 
 void Tlb::flush_non_global() {
-  // User pages are hardly ever global, and kernel pages hardly ever not. But a kernel without SMAP sees both in
-  // one view.
+  // User pages are hardly ever global, and kernel pages hardly ever not. But a kernel without SMAP sees both
+  // in one view.
   for (unsigned v = 0; v < kViews; v++) {
     const View view = static_cast<View>(v);
     if (!has_global_[v] || non_global_[v].size() == kManyFilled) {
@@ -209,12 +272,12 @@ void Tlb::flush_non_global() {
     if (!non_global_[v].empty()) clear_stack(view);
     for (const u32 index : non_global_[v]) clear_entry(view, index);
     non_global_[v].clear();
-    if (has_non_global_jumps_[v]) clear_jumps(view);
+    if (has_non_global_jumps_[v]) clear_unsteady_jumps(view);
     has_non_global_jumps_[v] = false;
   }
   for (auto& pages : code_pages_) {
     for (CodePage& page : pages) {
-      if (!page.global) page.linear = 1;
+      if (page.lasting == Lasting::Space) page.linear = 1;
     }
   }
 }
@@ -260,7 +323,7 @@ void Tlb::take_back(const Space& space) {
   constexpr usize v = static_cast<usize>(View::User);
   for (const Space::Jump& jump : space.jumps) {
     u64& entry = context_.jump_cache[v][jump.target];
-    if (entry == jump_miss_) list_jump(v, jump.target);
+    if (entry == jump_miss_) list_jump(v, jump.target, false);
     entry = jump.code;
     has_non_global_jumps_[v] = true;
   }
@@ -291,7 +354,8 @@ Tlb::Dropped Tlb::flush_page(u64 linear) {
     clear_stack(static_cast<View>(v));
     // Most often a page of data, far from all code.
     const u64 first = linear & ~(bytes - 1);
-    if (jumps_low_[v] <= first + (bytes - 1) && jumps_high_[v] >= first) clear_jumps_to(static_cast<View>(v), linear, bytes);
+    if (jumps_low_[v] <= first + (bytes - 1) && jumps_high_[v] >= first)
+      clear_jumps_to(static_cast<View>(v), linear, bytes);
     auto& pages = code_pages_[static_cast<View>(v) == View::User ? 0 : 1];
     if (bytes == kPageSize) {
       CodePage& page = pages[code_index(linear)];
