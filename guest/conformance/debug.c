@@ -274,6 +274,20 @@ CASE(mov_ss_delays_a_data_breakpoint, "SDM 3A 6.8.3") {
   TRY("mov (%%rbx), %%ss\n nop\n" MARK "nop", "b"(PAGE(0) + 8));
   WANT(DB, 0);
 }
+CASE(mov_ss_delays_a_data_breakpoint_into_int1, "SDM 3A 6.8.3") {
+  // One debug exception, not another one at its handler's first instruction.
+  static volatile uint32_t handled;
+  handled = 0;
+  void handle(struct frame * frame) {
+    handled++, (void)frame;
+  }
+  hook[1] = handle;
+  WORD(PAGE(0) + 8) = kernel_data;
+  watch(0, PAGE(0) + 8, on_access, bytes_8);
+  TRY("mov (%%rbx), %%ss\n .byte 0xf1\n nop", "b"(PAGE(0) + 8));
+  WANT_DONE();
+  EQUAL(handled, 1);
+}
 CASE(user_write_is_seen, "SDM 3B 17.3.1.2") {
   watch(0, (uint64_t)user_stack - 16, on_write, bytes_8);
   USER64("mov %%rax, (%%rdi)\n" MARK "nop", .rdi = (uint64_t)user_stack - 16);

@@ -152,6 +152,15 @@ CASE(to_users_makes_kernel_segments_null, "SDM 2A IRET") {
   EQUAL(seen.rbx, user_data);
   EQUAL(seen.rcx, user_data);
 }
+CASE(to_users_clears_the_rpl_of_null_selectors, "SDM 2A IRET") {
+  __asm__ volatile("mov %0, %%fs\n mov %0, %%gs" : : "r"(3));
+  write_msr(msr_fs_base, 0x123456789000);
+  USER64("mov %%fs, %%eax\n mov %%gs, %%ebx");
+  WANT_DONE();
+  EQUAL(seen.rax, 0);
+  EQUAL(seen.rbx, 0);
+  EQUAL(read_msr(msr_fs_base), 0x123456789000);
+}
 CASE(to_users_keeps_conforming_code_in_ds, "SDM 2A IRET") {
   table[spare / 8] = SEGMENT(0, 0xfffffull, 0x9f, flag_32 | flag_pages);
   __asm__ volatile("mov %0, %%fs" : : "r"((uint32_t)spare));

@@ -111,8 +111,11 @@ bool into(Core& core, const Instruction& i) {
   return !core.has_flag(Rflags::OF) || software_interrupt(core, i, static_cast<u8>(Vector::OF));
 }
 
-// A trap like a debug exception of hardware: no DPL check.
+// A trap like a debug exception of hardware: no DPL check. What MOV SS held back comes with it, as one #DB: a second
+// one, at the handler's first instruction, would take the same interrupt stack and overwrite the first one's frame.
 bool int1(Core& core, const Instruction& i) {
+  core.state->dr6 |= core.debug_hits;
+  core.debug_hits = 0;
   cpu::Event event;
   event.kind = cpu::Event::Kind::Exception;
   event.vector = static_cast<u8>(Vector::DB);

@@ -129,6 +129,8 @@ bool load_segment(Core& core, SegmentIndex index, u16 selector) {
 void drop_inner_segments(Core& core, unsigned cpl) {
   for (const SegmentIndex index : {x86::ES, x86::DS, x86::FS, x86::GS}) {
     Segment& segment = core.state->segment[index];
+    // A null selector loses its RPL, and keeps the base that WRFSBASE or WRMSR has given it.
+    if (selector_is_null(segment.selector) && !segment.present()) segment.selector = 0;
     const bool conforming = (segment.type() & 0xc) == 0xc;
     if (segment.present() && (segment.attributes & SegmentAttributes::S) != 0 && !conforming &&
         segment.dpl() < cpl) {
