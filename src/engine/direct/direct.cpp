@@ -20,6 +20,7 @@ using x86::Cr4;
 using x86::Rflags;
 using Layout = cpu::XsaveLayout;
 
+// TASK_SIZE_MAX of the host: its vsyscall page is elsewhere, and ptrace takes no segment base from here on.
 constexpr u64 kUserEnd = 0x7fff'ffff'f000;
 // Software has the last bytes of the legacy region; the kernel keeps its notes there.
 constexpr usize kSoftwareBytes = 464;
@@ -97,6 +98,7 @@ bool Direct::possible(const State& s) const {
          s.segment[x86::CS].selector == kUserCs && s.segment[x86::SS].selector == kUserSs &&
          s.segment[x86::DS].selector == 0 && s.segment[x86::ES].selector == 0 &&
          s.segment[x86::FS].selector == 0 && s.segment[x86::GS].selector == 0 &&
+         s.segment[x86::FS].base < kUserEnd && s.segment[x86::GS].base < kUserEnd &&
          s.pending.kind == cpu::Event::Kind::None && !s.interrupt_shadow &&
          s.activity == cpu::Activity::Running;
 }

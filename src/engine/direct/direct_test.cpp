@@ -182,6 +182,28 @@ TEST_F(DirectTest, flags_that_only_popf_changes) {
 
 GUEST_CODE(forever, "1: inc %rax; jmp 1b")
 
+// The host takes such bases from programs (WRGSBASE), but not from ptrace.
+GUEST_CODE(bases_of_the_upper_half, R"(
+  mov $-0x10000, %rax
+  wrgsbase %rax
+  rdtsc
+  mov $0x100000, %edi
+  rdgsbase %rbx
+  mov %rbx, (%rdi)
+  mov $-8, %rax
+  wrfsbase %rax
+  rdtsc
+  rdfsbase %rcx
+  xor %eax, %eax
+  xor %edx, %edx
+  int3)")
+
+TEST_F(DirectTest, segment_bases_of_the_upper_half) {
+  const auto m = run_both(bases_of_the_upper_half);
+  EXPECT_EQ(m->get64(kData), ~u64{0xffff});
+  EXPECT_EQ(m->vcpu->state().segment[x86::FS].base, ~u64{7});
+}
+
 TEST_F(DirectTest, a_kick_ends_an_endless_loop) {
   Machine m(engine::DirectMode::Always);
   m.load(kUser, forever);

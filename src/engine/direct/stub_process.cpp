@@ -365,6 +365,9 @@ bool StubProcess::signal_info(siginfo_t& info) {
 bool StubProcess::pop_flags(u64 flags) {
   user_regs_struct now = {};
   if (!registers(now)) return false;
+  // What guest code may have loaded itself, but ptrace would refuse.
+  now.fs_base = now.gs_base = 0;
+  now.ds = now.es = now.fs = now.gs = 0;
   auto* orders = reinterpret_cast<Orders*>(memory_.data() + kOrders);
   orders->unused[0] = flags;
   now.rip = block_ + static_cast<u64>(nacre_direct_stub_popf - nacre_direct_stub);
