@@ -1,6 +1,8 @@
 // Local APIC and IOAPIC from a kernel's side: registers, software disable, error status, edge and level
 // interrupts through the IOAPIC with remote IRR, and, where the processor has it, x2APIC mode with its
 // faults.
+// Argument: host=1 where the local APIC is a host kernel's: Linux's took other values for an x2APIC EOI and for the task
+// priority until 6.4, and keeps its registers when IA32_APIC_BASE disables it.
 #include "guarded.h"
 
 static volatile uint32_t* const local_apic = (volatile uint32_t*)0xfee00000;
@@ -25,6 +27,7 @@ enum {
 enum { com = 0x3f8, com_pin = 4, edge_vector = 0x61, level_vector = 0x72, other_vector = 0x83 };
 
 static volatile uint32_t count[256];
+static uint32_t of_host;
 static volatile uint32_t patience;  // level interrupts that the handler leaves the cause of in place
 
 static void end(void) {
@@ -190,8 +193,10 @@ static void wide_mode(void) {
   static const uint16_t unwritable[] = {0x802, 0x803, 0x80a, 0x80d, 0x810, 0x820, 0x831, 0x839};
   for (unsigned i = 0; i < 6; i++) CHECK_EQUAL(read_fault(unreadable[i]), general_protection);
   for (unsigned i = 0; i < 8; i++) CHECK_EQUAL(write_fault(unwritable[i], 0), general_protection);
-  CHECK_EQUAL(write_fault(0x80b, 1), general_protection);
-  CHECK_EQUAL(write_fault(0x808, 0x100), general_protection);
+  if (!of_host) {
+    CHECK_EQUAL(write_fault(0x80b, 1), general_protection);
+    CHECK_EQUAL(write_fault(0x808, 0x100), general_protection);
+  }
   CHECK_EQUAL(write_fault(0x828, 1), general_protection);
   CHECK_EQUAL(write_fault(0x808, 0x10), none);
   CHECK_EQUAL(read_msr(0x808), 0x10);
@@ -209,12 +214,16 @@ static void wide_mode(void) {
   write_msr(0x1b, base & ~0x800ull);
   CHECK_EQUAL(write_fault(0x1b, base | 0x400), general_protection);
   write_msr(0x1b, base);
-  CHECK_EQUAL(local_apic[apic_priority], 0);
-  CHECK_EQUAL(local_apic[apic_spurious], 0xff);
+  if (!of_host) {
+    CHECK_EQUAL(local_apic[apic_priority], 0);
+    CHECK_EQUAL(local_apic[apic_spurious], 0xff);
+  }
 }
 
 uint32_t main(uint32_t magic, uint32_t information) {
-  (void)magic, (void)information;
+  (void)magic;
+  const uint32_t* info = (const uint32_t*)(uintptr_t)information;
+  of_host = (uint32_t)number_after(info[0] & 4 ? (const char*)(uintptr_t)info[4] : "", "host", 0);
   registers();
   self_interrupts();
   pin_registers();

@@ -105,7 +105,9 @@ void Board::write_tables() {
   NACRE_CHECK(tables != nullptr);
   const Status built =
       acpi::build_tables({tables, kTablesBytes}, static_cast<u32>(kTablesBase),
-                         {.processors = options_.processors, .serial_ports = options_.serial_ports});
+                         {.processors = options_.processors,
+                          .serial_ports = options_.serial_ports,
+                          .last_bus = chipset_.pci().last_bus()});
   NACRE_CHECK(built.ok());  // room for the largest board there can be: a test sees to it
   // There is no firmware to start again at the reset vector, but guests jump there to reboot (Linux with
   // reboot=bios): ask for the reset instead. mov dx, 0xcf9; mov al, 6; out dx, al; hlt; jmp to the hlt

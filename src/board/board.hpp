@@ -70,6 +70,13 @@ class Board final : private ProcessorHost {
   // A processor's write to memory that is a device's doorbell, which is done then. Without the lock.
   [[nodiscard]] bool ring(GuestPhysical address) { return chipset_.pci().ring(address); }
 
+  // The engine has the processors' local APICs (irq::LocalApic::lend()): messages go to `elsewhere`. Null: it has them
+  // no longer. The caller moves what is in them.
+  void lend_local_apics(irq::MessageSink* elsewhere) {
+    bus_.lend(elsewhere);
+    chipset_.ioapic().announce_all();
+  }
+
   // The parts, for tests and for whoever saves their state.
   [[nodiscard]] Chipset& chipset() { return chipset_; }
   [[nodiscard]] irq::LocalApic& local_apic(unsigned i) { return port(i).local_apic(); }

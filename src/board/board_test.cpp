@@ -123,6 +123,23 @@ TEST(Board, the_timer_reaches_the_processor_through_the_8259_pair) {
   EXPECT_GT(board->next_deadline(), deadline);
 }
 
+TEST(Board, lent_local_apics_hear_of_the_8259_and_of_messages) {
+  struct Elsewhere final : irq::MessageSink {
+    std::vector<irq::Message> messages;
+    bool deliver(const irq::Message& message) override { return messages.push_back(message), true; }
+  } elsewhere;
+  TestBoard board;
+  cpu::Platform& cpu = board.cpu();
+  board->lend_local_apics(&elsewhere);
+  static_cast<void>(board->local_apic(0).lend());
+  // The local APIC's page is nobody's here.
+  EXPECT_EQ(cpu.mmio_read(GuestPhysical(kLocalApicBase + 0x30), 4), 0xffffffffu);
+  EXPECT_TRUE(board->messages().deliver({.vector = 0x51}));
+  ASSERT_EQ(elsewhere.messages.size(), 1u);
+  EXPECT_EQ(elsewhere.messages[0].vector, 0x51);
+  EXPECT_FALSE(cpu.interrupt_pending());
+}
+
 TEST(Board, the_timer_is_pin_2_of_the_ioapic) {
   TestBoard board;
   auto& cpu = board.cpu();

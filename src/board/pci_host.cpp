@@ -48,6 +48,14 @@ void PciHost::attach(unsigned device, unsigned function, PciFunction& target) {
   attached_[attached_count_++] = &target;
 }
 
+u8 PciHost::last_bus() const {
+  constexpr u8 kWithPorts = 15;
+  for (unsigned i = 0; i < attached_count_; ++i) {
+    if (attached_[i]->leads_on()) return kWithPorts;
+  }
+  return 0;
+}
+
 // Of two bridges that claim one bus, the first has it.
 PciFunction* PciHost::find(u32 bdf) const {
   if (bdf < 256) return functions_[bdf];

@@ -31,6 +31,9 @@ class PciHost final : public memory::MmioHandler {
   // machine starts.
   void attach(unsigned device, unsigned function, PciFunction& target);
 
+  // The last bus that there can be. Behind ports a few more than are needed now, which a guest may number as it likes.
+  [[nodiscard]] u8 last_bus() const;
+
   // Another host bridge than the plain one, at 00:00.0. Before the machine starts.
   void replace_bridge(PciFunction& bridge) { functions_[0] = &bridge; }
 

@@ -58,6 +58,7 @@ class ProcessorPort final : public cpu::Platform, public irq::Processor, public 
   void port_write(u16 port, unsigned size, u32 value) override { wiring_.host.port_write(port, size, value); }
   bool interrupt_pending() override { return local_apic_.interrupt_pending(); }
   int acknowledge_interrupt() override { return local_apic_.acknowledge(); }
+  void end_of_interrupt(u8 vector) override { wiring_.ioapic.end_of_interrupt(vector); }
   u8 task_priority() override { return local_apic_.cr8(); }
   void set_task_priority(u8 cr8) override { local_apic_.set_cr8(cr8); }
   bool msr_read(u32 msr, u64& value) override;

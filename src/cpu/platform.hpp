@@ -23,6 +23,8 @@ class Platform {
   virtual bool interrupt_pending() = 0;
   // Acknowledges the highest interrupt and returns its vector, or -1 when there is none after all.
   virtual int acknowledge_interrupt() = 0;
+  // From an engine that has the local APIC itself: a level-triggered interrupt is over that the I/O APIC waits for.
+  virtual void end_of_interrupt(u8 vector) { static_cast<void>(vector); }
   // CR8: bits 7..4 of the task priority register.
   virtual u8 task_priority() = 0;
   virtual void set_task_priority(u8 cr8) = 0;

@@ -5,6 +5,7 @@
 
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
+#include "irq/message.hpp"
 #include "memory/address_space.hpp"
 
 namespace nacre::cpu {
@@ -43,6 +44,9 @@ enum class DirectMode : u8 { Off, Auto, Always };
 class Group {
  public:
   virtual ~Group() = default;
+  // Where messages to local APICs go if the processors of this engine have their own; null: they have the board's.
+  // Under the board's lock, from any thread of the machine.
+  virtual irq::MessageSink* local_apics() { return nullptr; }
 };
 
 struct EngineContext {

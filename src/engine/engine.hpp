@@ -6,6 +6,7 @@
 #include "base/result.hpp"
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
+#include "irq/local_apic/local_apic.hpp"
 
 namespace nacre::engine {
 
@@ -45,6 +46,13 @@ class Vcpu {
   virtual const cpu::State& glance() { return state(); }
   // The same where nothing but State::activity or nmi_pending has changed: no translation is stale.
   virtual void activity_changed() { state_changed(); }
+  // Where Group::local_apics() is not null: what the board's local APIC has lent (irq::LocalApic::lend()), and that back.
+  // Such a processor sleeps in run() and starts others by itself. As state(): only while run() is not executing.
+  virtual Status take_apic(const irq::LocalApic::Loan& loan) {
+    static_cast<void>(loan);
+    return Error{"This engine has no local APIC of its own."};
+  }
+  virtual Result<irq::LocalApic::Loan> return_apic() { return Error{"This engine has no local APIC of its own."}; }
   // RAM in [address, address + bytes) was stored to by somebody who is no processor: what was translated
   // from it is dropped. From 0 on ~0 bytes: all of memory. Only from the owning thread, while run() is not
   // executing.

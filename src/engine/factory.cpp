@@ -50,6 +50,8 @@ Result<Processor> processor_of(Kind kind) {
   return Processor{std::make_unique<cpu::NativeCpuid>(), cpu::Execution::Translated};
 }
 
+bool has_local_apics(Kind kind) { return kind == Kind::Kvm && kvm::has_local_apics(); }
+
 Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
                                           [[maybe_unused]] const memory::AddressSpace& memory,
                                           [[maybe_unused]] unsigned processors) {

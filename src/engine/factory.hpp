@@ -37,6 +37,10 @@ struct Processor {
 };
 Result<Processor> processor_of(Kind kind);
 
+// Whether processors of this engine have local APICs of their own here (Group::local_apics()), in which they sleep, and
+// whose paravirtual sides they serve.
+bool has_local_apics(Kind kind);
+
 // After the memory's regions are known, before the first make_vcpu. Null: this engine's share nothing.
 Result<std::unique_ptr<Group>> make_group(Kind kind, const memory::AddressSpace& memory, unsigned processors);
 Result<std::unique_ptr<Vcpu>> make_vcpu(Kind kind, const EngineContext& context);

@@ -67,22 +67,27 @@ constexpr long kShare[] = {
     SYS_preadv,    SYS_pwritev2,   SYS_fgetxattr,  SYS_fsetxattr,  SYS_flistxattr,      SYS_fremovexattr, SYS_copy_file_range,
     SYS_flock,     SYS_fcntl,
 };
-constexpr u32 kLinkRequests[] = {TUNSETOFFLOAD};
+constexpr u32 kLinkRequests[] = {TUNSETOFFLOAD, KVM_SIGNAL_MSI};
 constexpr u32 kNetworkFamilies[] = {AF_INET, AF_INET6};
-constexpr u32 kNetworkRequests[] = {FIONREAD};
+constexpr u32 kNetworkRequests[] = {FIONREAD, KVM_SIGNAL_MSI};
 // mmap and mprotect: not with PROT_EXEC. Code that is translated later is written through a second view.
 constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 // ptrace: on what is traced already (the stub of engine/direct), and neither its memory nor another process.
 constexpr u32 kStubRequests[] = {PTRACE_CONT,       PTRACE_GETREGS,   PTRACE_SETREGS,
                                  PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET};
-constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ};
+constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, KVM_SIGNAL_MSI};
 
 // Of a vCPU: run it, interrupt it, read and write its state.
 constexpr u32 kVcpuRequests[] = {
     KVM_RUN,       KVM_INTERRUPT, KVM_NMI,       KVM_GET_REGS,      KVM_SET_REGS,      KVM_GET_SREGS,       KVM_SET_SREGS,       static_cast<u32>(kKvmGetMsrs),
     static_cast<u32>(kKvmSetMsrs),  KVM_GET_XCRS,  KVM_SET_XCRS,  static_cast<u32>(kKvmGetXsave),     static_cast<u32>(kKvmSetXsave),     KVM_GET_DEBUGREGS,   KVM_SET_DEBUGREGS,
     KVM_GET_VCPU_EVENTS,          KVM_SET_VCPU_EVENTS,              KVM_SET_DEVICE_ATTR,
+    KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MP_STATE, KVM_SET_MP_STATE,
+    // Of the machine: interrupt it, say which interrupts' end is told, and where writes ring a device's bell.
+    KVM_SIGNAL_MSI, static_cast<u32>(kKvmSetGsiRouting), KVM_IOEVENTFD,
 };
+// Of the threads that have interrupts for the guest, where KVM has its local APICs: they can interrupt their own machine.
+constexpr u32 kMessageRequests[] = {KVM_SIGNAL_MSI};
 
 class Filter {
  public:
@@ -95,6 +100,7 @@ class Filter {
     for (const long call : kNoExecute) allow_without_bits(call, 2, PROT_EXEC);
     if (role == ThreadRole::Device) {
       for (const long call : kDevice) allow(call);
+      allow_with_values(SYS_ioctl, 1, kMessageRequests);
       // Threads for file operations, where io_uring is forbidden; never a process. clone3's flags cannot be
       // looked at: without it the library takes clone.
       refuse(SYS_clone3, ENOSYS);
@@ -102,6 +108,7 @@ class Filter {
     }
     if (role == ThreadRole::Sockets) {
       for (const long call : kSockets) allow(call);
+      allow_with_values(SYS_ioctl, 1, kMessageRequests);
     }
     if (role == ThreadRole::Broker) {
       for (const long call : kBroker) allow(call);
@@ -109,6 +116,7 @@ class Filter {
     }
     if (role == ThreadRole::Channel) {
       for (const long call : kChannel) allow(call);
+      allow_with_values(SYS_ioctl, 1, kMessageRequests);
     }
     if (role == ThreadRole::Share) {
       for (const long call : kShare) allow(call);

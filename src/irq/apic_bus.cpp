@@ -8,7 +8,12 @@ bool ApicBus::attach(LocalApic& apic) {
   return true;
 }
 
+void ApicBus::expect_level(unsigned pin, const Message& message) {
+  if (elsewhere_ != nullptr) elsewhere_->expect_level(pin, message);
+}
+
 bool ApicBus::deliver(const Message& message) {
+  if (elsewhere_ != nullptr) return elsewhere_->deliver(message);
   if (message.delivery == Delivery::LowestPriority) return deliver_lowest_priority(message);
   bool taken = false;
   for (usize i = 0; i < count_; ++i) {

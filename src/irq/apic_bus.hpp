@@ -16,7 +16,11 @@ class ApicBus final : public MessageSink, public IpiSink {
   [[nodiscard]] usize count() const { return count_; }
   [[nodiscard]] LocalApic& apic(usize i) { return *apics_[i]; }
 
+  // Messages go there instead, as the local APICs are lent; null: they are here. LocalApic::lend().
+  void lend(MessageSink* elsewhere) { elsewhere_ = elsewhere; }
+
   bool deliver(const Message& message) override;
+  void expect_level(unsigned pin, const Message& message) override;
   void send(const Message& message, Shorthand shorthand, u32 sender) override;
 
  private:
@@ -24,6 +28,7 @@ class ApicBus final : public MessageSink, public IpiSink {
 
   LocalApic* apics_[kMaxApics] = {};
   usize count_ = 0;
+  MessageSink* elsewhere_ = nullptr;
 };
 
 }  // namespace nacre::irq

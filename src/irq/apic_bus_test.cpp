@@ -102,6 +102,54 @@ TEST(ApicBus, a_level_interrupt_goes_round_between_ioapic_and_processor) {
   EXPECT_EQ(m.apic[0]->acknowledge(), -1);
 }
 
+// Who has the local APICs for the time being.
+struct Elsewhere final : MessageSink {
+  std::vector<Message> messages;
+  std::vector<std::pair<unsigned, Message>> expected;
+  bool deliver(const Message& message) override { return messages.push_back(message), true; }
+  void expect_level(unsigned pin, const Message& message) override { expected.emplace_back(pin, message); }
+};
+
+TEST(ApicBus, lent_apics_get_messages_where_they_are) {
+  Machine m;
+  Elsewhere elsewhere;
+  m.ioapic.write(0, 4, 0x10 + 2 * 9);
+  m.ioapic.write(0x10, 4, 0x0000'8041);  // pin 9: level, vector 41h
+  m.ioapic.write(0, 4, 0x10 + 2 * 4);
+  m.ioapic.write(0x10, 4, 0x0000'0034);  // pin 4: edge
+  m.bus.lend(&elsewhere);
+  m.ioapic.announce_all();
+  const Message level{0x41, Delivery::Fixed, Trigger::Level, Destination::Physical, 0};
+  ASSERT_EQ(elsewhere.expected.size(), 1u);
+  EXPECT_EQ(elsewhere.expected[0], std::make_pair(9u, level));
+  m.ioapic.set_pin(9, true);
+  m.ioapic.set_pin(4, true);
+  EXPECT_EQ(elsewhere.messages, (std::vector<Message>{level, {0x34, Delivery::Fixed, Trigger::Edge, Destination::Physical, 0}}));
+  EXPECT_FALSE(m.apic[0]->interrupt_pending());
+  m.ioapic.end_of_interrupt(0x41);  // the wire is up: again
+  EXPECT_EQ(elsewhere.messages.size(), 3u);
+  // Masked, nothing new is expected; unmasked with another vector, that.
+  m.ioapic.write(0, 4, 0x10 + 2 * 9);
+  m.ioapic.write(0x10, 4, 0x0001'8042);
+  EXPECT_EQ(elsewhere.expected.size(), 1u);
+  m.ioapic.write(0x10, 4, 0x0000'8042);
+  ASSERT_EQ(elsewhere.expected.size(), 2u);
+  EXPECT_EQ(elsewhere.expected[1].second.vector, 0x42);
+  m.bus.lend(nullptr);
+  m.ioapic.set_pin(4, false);
+  m.ioapic.set_pin(4, true);
+  EXPECT_EQ(m.apic[0]->acknowledge(), 0x34);
+}
+
+TEST(Message, is_an_msi_and_again_itself) {
+  for (const Message& m : {Message{0xa5, Delivery::LowestPriority, Trigger::Level, Destination::Logical, 3},
+                           Message{0x31, Delivery::Fixed, Trigger::Edge, Destination::Physical, kBroadcast},
+                           Message{0, Delivery::Nmi, Trigger::Edge, Destination::Physical, 7}}) {
+    const Msi msi = msi_from_message(m);
+    EXPECT_EQ(message_from_msi(msi.address, msi.data), m);
+  }
+}
+
 TEST(Message, decodes_an_msi) {
   const Message m = message_from_msi(0xfee0'3004, 0xc1a5);
   EXPECT_EQ(m, (Message{0xa5, Delivery::LowestPriority, Trigger::Level, Destination::Logical, 3}));

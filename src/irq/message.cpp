@@ -15,4 +15,16 @@ Message message_from_msi(u64 address, u32 data) {
   return message;
 }
 
+Msi msi_from_message(const Message& message) {
+  constexpr u64 kBase = 0xfee0'0000, kRedirect = 1 << 3;
+  constexpr u32 kAssert = 1 << 14;
+  Msi msi;
+  msi.address = kBase | u64{message.destination & 0xff} << 12;
+  if (message.mode == Destination::Logical) msi.address |= u64{1} << 2;
+  if (message.delivery == Delivery::LowestPriority) msi.address |= kRedirect;
+  msi.data = message.vector | static_cast<u32>(message.delivery) << 8;
+  if (message.trigger == Trigger::Level) msi.data |= u32{1} << 15 | kAssert;
+  return msi;
+}
+
 }  // namespace nacre::irq

@@ -40,6 +40,9 @@ struct Message {
 class MessageSink {
  public:
   virtual bool deliver(const Message& message) = 0;
+  // Pin `pin` of the I/O APIC will send this, level-triggered, until the next call for that pin: where local APICs are
+  // elsewhere, they tell the end of such interrupts only as they were told to.
+  virtual void expect_level(unsigned pin, const Message& message) { static_cast<void>(pin), static_cast<void>(message); }
 
  protected:
   ~MessageSink() = default;
@@ -65,5 +68,12 @@ class ExtIntSource {
 
 // A PCI message-signalled interrupt as it is written to memory at 0xfee00000. SDM vol. 3, 11.11.
 Message message_from_msi(u64 address, u32 data);
+
+// The other way, for destinations below 255 and kBroadcast.
+struct Msi {
+  u64 address = 0;
+  u32 data = 0;
+};
+Msi msi_from_message(const Message& message);
 
 }  // namespace nacre::irq

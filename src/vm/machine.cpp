@@ -112,6 +112,11 @@ int GuardedPlatform::acknowledge_interrupt() {
   return board->processor(processor_).acknowledge_interrupt();
 }
 
+void GuardedPlatform::end_of_interrupt(u8 vector) {
+  BoardGuard board(machine_);
+  board->processor(processor_).end_of_interrupt(vector);
+}
+
 u8 GuardedPlatform::task_priority() {
   BoardGuard board(machine_);
   return board->processor(processor_).task_priority();

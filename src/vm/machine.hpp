@@ -88,6 +88,7 @@ class GuardedPlatform final : public cpu::Platform {
     return link_.interrupt_hint.load(std::memory_order_relaxed) && ask_pending();
   }
   int acknowledge_interrupt() override;
+  void end_of_interrupt(u8 vector) override;
   u8 task_priority() override;
   void set_task_priority(u8 cr8) override;
   bool msr_read(u32 msr, u64& value) override;

@@ -48,11 +48,27 @@ unsigned host_processors() {
   return static_cast<unsigned>(CPU_COUNT(&set));
 }
 
+// Which paravirtual features a guest of KVM cannot have. What the local APIC and the scheduler have a part in is KVM's
+// where the local APICs are; with ours, hypercalls, which are always KVM's, know nothing of them, and nobody flushes TLBs.
+u32 not_from_kvm(const cpu::HostCpuid& kvm, bool apics_in_kvm) {
+  using cpu::KvmFeature;
+  constexpr u32 kFeatures = 0x40000001;
+  constexpr u32 kOnlyKvm = KvmFeature::PV_UNHALT | KvmFeature::PV_SEND_IPI | KvmFeature::PV_TLB_FLUSH;
+  if (!apics_in_kvm) return kOnlyKvm;
+  return (kOnlyKvm | KvmFeature::PV_EOI | KvmFeature::STEAL_TIME) & ~kvm.leaf(kFeatures, 0).eax;
+}
+
 // Why programs of such a guest are not run as themselves; null: they may be.
 const char* no_direct(const Config& config) {
   // They would see the host's processor, which is not what the guest was promised.
   if (config.cpu_level != cpu::Level::Host) return "the CPU model is not host.";
   return nullptr;
+}
+
+// It is asleep, and no interrupt would wake it.
+bool is_deaf(const cpu::State& state) {
+  if (state.activity == cpu::Activity::WaitForSipi) return true;
+  return state.activity == cpu::Activity::Halted && (state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending;
 }
 
 }  // namespace
@@ -75,6 +91,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
   }
   if (!config.firmware.empty()) vm->processors_.front()->reset();
+  if (auto status = vm->lend_local_apics(); !status) return status.error();
   const bool asked = config.engine == engine::Kind::Soft && config.direct != engine::DirectMode::Off;
   if (const char* why = no_direct(config); asked && why != nullptr) vm->trace_.direct(why);
   return vm;
@@ -87,7 +104,8 @@ Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, h
       rom_(std::move(rom)),
       environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, rom_, clock.hz()), environment_),
-      turns_(config.processors, host_processors(), [this] { return clock_.now(); },
+      sleeps_inside_(config.lock_step == nullptr && engine::has_local_apics(config.engine)),
+      turns_(config.processors, sleeps_inside_ ? config.processors : host_processors(), [this] { return clock_.now(); },
              [this](unsigned i) { environment_.processor(i).vcpu.load()->kick(); }),
       devices_(machine_),
       serial_ports_(config.serial_ports),
@@ -113,10 +131,10 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   options.tsc_hz = clock_.hz();
   // Where each vCPU has a host processor, one that sleeps can be woken at once: it is not to be taken for one that is
   // kept off.
-  if (turns_.scarce()) options.kvm_features |= cpu::KvmFeature::STEAL_TIME | cpu::KvmFeature::PV_TLB_FLUSH;
-  // Hypercalls are KVM's there, which knows nothing of our local APICs; and it does not flush TLBs for us.
-  if (config.engine == engine::Kind::Kvm)
-    options.kvm_features &= ~(cpu::KvmFeature::PV_UNHALT | cpu::KvmFeature::PV_SEND_IPI | cpu::KvmFeature::PV_TLB_FLUSH);
+  using cpu::KvmFeature;
+  const bool scarce = turns_.scarce() || (sleeps_inside_ && config.processors > host_processors());
+  if (scarce) options.kvm_features |= KvmFeature::STEAL_TIME | KvmFeature::PV_TLB_FLUSH;
+  if (config.engine == engine::Kind::Kvm) options.kvm_features &= ~not_from_kvm(*host.cpuid, sleeps_inside_);
   const auto model = cpu::Model::create(*host.cpuid, options);
   if (!model) return model.error();
   Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
@@ -148,6 +166,17 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   machine_.board.attach(i, processor->vcpu->state());
   environment_.processor(i).vcpu.store(processor->vcpu.get());
   processors_.push_back(std::move(processor));
+  return {};
+}
+
+// To the engine, if that has some: before it has run anything.
+Status Vm::lend_local_apics() {
+  irq::MessageSink* apics = group_ == nullptr ? nullptr : group_->local_apics();
+  if (apics == nullptr) return {};
+  machine_.board.lend_local_apics(apics);
+  for (auto& processor : processors_) {
+    TRY(processor->vcpu->take_apic(machine_.board.local_apic(processor->number).lend()));
+  }
   return {};
 }
 
@@ -247,6 +276,8 @@ void Vm::run_processor(Processor& processor) {
 Status Vm::run_until_ended(Processor& processor) {
   auto stack = TRY(host::SignalStack::enter());
   auto timer = TRY(host::KickTimer::create());
+  std::optional<Look> look;
+  if (sleeps_inside_) look.emplace(TRY(Look::create()));
   KickHandler kick_handler(*processor.vcpu, machine_.timers[processor.number]);
   host::FaultScope scope(kick_handler);
   {
@@ -262,7 +293,7 @@ Status Vm::run_until_ended(Processor& processor) {
       BoardGuard board(machine_);
       board.advance(processor.number);
     }
-    if (link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
+    if (!look && link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
     apply_signals(processor);
     take_turn(processor);
     machine_.gate.enter(processor.number);
@@ -275,6 +306,7 @@ Status Vm::run_until_ended(Processor& processor) {
       sleep(processor);
     } else if (exit.reason == engine::ExitReason::Kicked) {
       give_way(processor);
+      if (look) look_whether_deaf(processor, *look);
     } else if (exit.reason == engine::ExitReason::Shutdown) {
       environment_.end(Ending::Kind::TripleFault);
     } else if (exit.reason == engine::ExitReason::Failed) {
@@ -334,6 +366,22 @@ void Vm::apply_signals(Processor& processor) {
   }
 }
 
+// One that sleeps inside its engine is not seen to. At two looks of one processor, between which all others have looked
+// too: then none of them has been woken after it was found deaf.
+void Vm::look_whether_deaf(Processor& processor, Look& look) {
+  if (!look.is_due()) return;
+  const bool deaf = is_deaf(processor.vcpu->glance());
+  bool all = false;
+  {
+    BoardGuard board(machine_);
+    environment_.processor(processor.number).deaf = deaf;
+    all = deaf && environment_.all_deaf();
+  }
+  const bool stuck = all && (look.all_were_deaf || processors_.size() == 1);
+  look.all_were_deaf = all;
+  if (stuck && !stuck_.exchange(true)) attention_.raise();
+}
+
 void Vm::sleep(Processor& processor) {
   const cpu::State& state = processor.vcpu->glance();
   ProcessorLink& link = environment_.processor(processor.number);
@@ -342,8 +390,7 @@ void Vm::sleep(Processor& processor) {
     processor.vcpu->state().activity = cpu::Activity::Running;
     return processor.vcpu->activity_changed();
   }
-  const bool deaf = state.activity == cpu::Activity::WaitForSipi ||
-                    ((state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending);
+  const bool deaf = is_deaf(state);
   u64 duration = host::kForever;
   {
     BoardGuard board(machine_);

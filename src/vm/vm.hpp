@@ -23,6 +23,7 @@
 #include "host/guest_ram.hpp"
 #include "host/mapping.hpp"
 #include "vm/devices.hpp"
+#include "vm/look.hpp"
 #include "vm/machine.hpp"
 #include "vm/turns.hpp"
 
@@ -123,6 +124,7 @@ class Vm {
     return kSerialPorts + port - serial_ports_ - (devices_.console() != nullptr ? 1 : 0);
   }
 
+  Status lend_local_apics();
   Status make_processor(unsigned i, const Config& config);
   void run_processor(Processor& processor);
   Status run_until_ended(Processor& processor);
@@ -131,6 +133,7 @@ class Vm {
   void take_turn(Processor& processor);
   void give_turn(Processor& processor);
   void give_way(Processor& processor);
+  void look_whether_deaf(Processor& processor, Look& look);
   void fail(const Error& error);
   static void join_thread(Processor& processor);
 
@@ -140,6 +143,7 @@ class Vm {
   host::Mapping rom_;  // empty: there is none
   HostedEnvironment environment_;
   Machine machine_;
+  const bool sleeps_inside_;  // processors do, in their engine, which has their local APICs
   Turns turns_;
   Devices devices_;
   unsigned serial_ports_;

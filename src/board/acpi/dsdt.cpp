@@ -17,9 +17,9 @@ constexpr u32 last(u64 end) {
   return static_cast<u32>(end - 1);
 }
 
-void write_host_bridge_resources(AmlWriter& aml) {
+void write_host_bridge_resources(AmlWriter& aml, u8 last_bus) {
   aml.name_resources("_CRS", [&] {
-    aml.word_range(Range::Bus, 0, 255);
+    aml.word_range(Range::Bus, 0, last_bus);
     aml.io(kPortPciAddress, 8);
     aml.word_range(Range::Io, 0, kPortPciAddress - 1);
     aml.word_range(Range::Io, kPortPciAddress + 8, 0xffff);
@@ -39,14 +39,14 @@ void write_osc(AmlWriter& aml) {
   });
 }
 
-void write_pci(AmlWriter& aml) {
+void write_pci(AmlWriter& aml, u8 last_bus) {
   aml.device("PCI0", [&] {
     aml.name("_HID", eisa_id("PNP0A08"));
     aml.name("_CID", eisa_id("PNP0A03"));
     aml.name("_SEG", 0);
     aml.name("_BBN", 0);
     aml.name("_UID", 0);
-    write_host_bridge_resources(aml);
+    write_host_bridge_resources(aml, last_bus);
     write_osc(aml);
   });
 }
@@ -111,7 +111,7 @@ void write_processors(AmlWriter& aml, unsigned count) {
 usize build_dsdt(std::span<u8> to, const Machine& machine) {
   AmlWriter aml(to);
   aml.scope("\\_SB_", [&] {
-    write_pci(aml);
+    write_pci(aml, machine.last_bus);
     write_serial(aml, "COM1", 1, kPortCom1, kIrqCom1);
     if (machine.serial_ports > 1) write_serial(aml, "COM2", 2, kPortCom2, kIrqCom2);
     write_rtc(aml);

@@ -259,9 +259,10 @@ u32 add_madt(Builder& builder, const Machine& machine) {
   return at;
 }
 
-u32 add_mcfg(Builder& builder) {
+// Only buses that there can be: Linux reads a register of every place on each.
+u32 add_mcfg(Builder& builder, const Machine& machine) {
   const u32 at = builder.start();
-  builder.append(Mcfg{header("MCFG", 1, sizeof(Mcfg)), 0, kEcamBase, 0, 0, kEcamBytes / kMiB - 1, 0});
+  builder.append(Mcfg{header("MCFG", 1, sizeof(Mcfg)), 0, kEcamBase, 0, 0, machine.last_bus, 0});
   builder.finish();
   return at;
 }
@@ -293,7 +294,7 @@ Status build_tables(std::span<u8> to, u32 guest_base, const Machine& machine) {
   builder.append(Rsdp{});
   const u32 dsdt = add_dsdt(builder, machine);
   const u32 facs = add_facs(builder);
-  const u32 tables[] = {add_fadt(builder, facs, dsdt), add_madt(builder, machine), add_mcfg(builder)};
+  const u32 tables[] = {add_fadt(builder, facs, dsdt), add_madt(builder, machine), add_mcfg(builder, machine)};
   const u32 xsdt = add_xsdt(builder, tables);
   if (builder.overflowed()) {
     return Error("the ACPI tables need more room than ")

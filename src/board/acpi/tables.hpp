@@ -11,6 +11,7 @@ namespace nacre::board::acpi {
 struct Machine {
   unsigned processors = 1;    // up to 256
   unsigned serial_ports = 1;  // 1: COM1; 2: COM2 too
+  u8 last_bus = 0;            // of PCI. Guests look at every place of every bus up to it
 };
 
 // Builds all of them into `to`, whose first byte the guest sees at `guest_base` (below 4 GiB, 64-byte

@@ -29,6 +29,8 @@ class Function {
   // A bridge: the function with this number (bus << 8 | device << 3 | function) on a bus behind it, null where
   // there is none.
   virtual Function* behind(u32) { return nullptr; }
+  // It is a bridge to another bus.
+  [[nodiscard]] virtual bool leads_on() const { return false; }
 
  protected:
   ~Function() = default;

@@ -80,6 +80,7 @@ class RootPort final : public Function {
   // As firmware does: the bus behind it has the slot's number, and a window of kWindowBytes.
   void reset(u64& next) override;
   Function* behind(u32 number) override;
+  [[nodiscard]] bool leads_on() const override { return true; }
 
   static constexpr u64 kWindowBytes = 2 * kMiB;
 

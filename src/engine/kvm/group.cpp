@@ -18,14 +18,17 @@ constexpr u64 kIdentityMap = 0xfeffc000, kTss = kIdentityMap + kPageSize;
 struct Range {
   u32 first, count;
   bool reads;  // not only writes
+  bool with_apic;  // also where KVM has the local APIC
 };
 constexpr Range kOurs[] = {
-    {0x10, 1, false},       // IA32_TIME_STAMP_COUNTER
-    {0x11, 2, true},        // the paravirtual clock's old numbers
-    {0x1b, 1, true},        // IA32_APIC_BASE
-    {0x3b, 1, true},        // IA32_TSC_ADJUST
-    {0x6e0, 1, true},       // IA32_TSC_DEADLINE
-    {0x4b564d00, 8, true},  // paravirtual: Linux, arch/x86/include/uapi/asm/kvm_para.h
+    {0x10, 1, false, true},       // IA32_TIME_STAMP_COUNTER
+    {0x11, 2, true, true},        // the paravirtual clock's old numbers
+    {0x1b, 1, true, false},       // IA32_APIC_BASE
+    {0x3b, 1, true, true},        // IA32_TSC_ADJUST
+    {0x6e0, 1, true, false},      // IA32_TSC_DEADLINE
+    {0x4b564d00, 3, true, true},  // paravirtual clock: Linux, arch/x86/include/uapi/asm/kvm_para.h
+    {0x4b564d03, 2, true, false}, // stolen time, end of interrupt
+    {0x4b564d05, 3, true, true},
 };
 
 }  // namespace
@@ -40,6 +43,7 @@ Result<std::unique_ptr<VmGroup>> VmGroup::create(const memory::AddressSpace& mem
       request(group->file(), KVM_SET_TSS_ADDR, kTss) != 0) {
     return host::errno_error("KVM does not take its own pages' place");
   }
+  if (Chip::possible(group->system())) group->chip_ = TRY(Chip::create(group->file()));
   if (auto status = group->ask_for_msrs(); !status) return status.error();
   if (auto status = group->add_slots(memory); !status) return status.error();
   return group;
@@ -55,6 +59,7 @@ Status VmGroup::ask_for_msrs() {
   u8 none[2] = {};  // a bit for each: 0, not KVM's
   usize n = 0;
   for (const Range& ours : kOurs) {
+    if (chip_ != nullptr && !ours.with_apic) continue;
     kvm_msr_filter_range& range = filter.ranges[n++];
     range.flags = KVM_MSR_FILTER_WRITE | (ours.reads ? u32{KVM_MSR_FILTER_READ} : 0);
     range.base = ours.first;
@@ -89,6 +94,11 @@ Status VmGroup::add_slots(const memory::AddressSpace& memory) {
 Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory) {
   auto group = TRY(VmGroup::create(memory));
   return std::unique_ptr<engine::Group>(std::move(group));
+}
+
+bool has_local_apics() {
+  const auto system = System::open();
+  return system && Chip::possible(system.value());
 }
 
 Result<std::unique_ptr<cpu::HostCpuid>> host_cpuid() {

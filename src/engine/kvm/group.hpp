@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "engine/context.hpp"
+#include "engine/kvm/chip.hpp"
 #include "engine/kvm/system.hpp"
 #include "memory/address_space.hpp"
 
@@ -11,6 +12,11 @@ namespace nacre::kvm {
 
 class VmGroup final : public engine::Group {
  public:
+  // Where messages to local APICs go; null: KVM has none for this machine.
+  irq::MessageSink* local_apics() override { return chip_.get(); }
+
+  [[nodiscard]] bool has_chip() const { return chip_ != nullptr; }
+
   static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory);
 
   [[nodiscard]] const System& system() const { return system_; }
@@ -23,6 +29,7 @@ class VmGroup final : public engine::Group {
 
   System system_;
   host::UniqueFd vm_;
+  std::unique_ptr<Chip> chip_;
 };
 
 }  // namespace nacre::kvm

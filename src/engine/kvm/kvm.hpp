@@ -16,6 +16,9 @@ Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& me
 // EngineContext::group is the VM.
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& context);
 
+// Whether KVM keeps the processors' local APICs here (engine::Group::local_apics()).
+bool has_local_apics();
+
 // From what a guest's cpu::Model is to be made, with Execution::Direct.
 Result<std::unique_ptr<cpu::HostCpuid>> host_cpuid();
 

@@ -106,6 +106,22 @@ void KvmVcpu::write_msrs() {
   }
 }
 
+u64 KvmVcpu::read_msr_of_kvm(u32 msr) {
+  MsrList one;
+  one.head.nmsrs = 1;
+  one.entries[0].index = msr;
+  return request(file_.number(), host::kKvmGetMsrs, &one) == 1 ? one.entries[0].data : 0;
+}
+
+void KvmVcpu::write_msr_of_kvm(u32 msr, u64 value) {
+  MsrList one;
+  one.head.nmsrs = 1;
+  one.entries[0].index = msr;
+  one.entries[0].data = value;
+  const bool written = request(file_.number(), host::kKvmSetMsrs, &one) == 1;
+  if (!written && value != 0 && !failure_) failure_ = Error("KVM does not take MSR ").append_number(msr, 16).append(".");
+}
+
 // The processor adds it to the host's counter.
 void KvmVcpu::write_tsc_offset() {
   u64 offset = state_.tsc_offset;
@@ -143,6 +159,8 @@ void KvmVcpu::finish_instruction() {
 void KvmVcpu::read_general() {
   if (current_ != Current::Nothing) return;
   finish_instruction();
+  // First: this is where an INIT or a start-up message takes effect that has come meanwhile.
+  if (has_apic()) read_activity();
   kvm_regs regs = {};
   must(request(file_.number(), KVM_GET_REGS, &regs), "Cannot read registers from KVM");
   for (usize i = 0; i < 16; ++i) state_.gpr[i] = regs.*kGpr[i];
@@ -158,6 +176,11 @@ void KvmVcpu::read_general() {
   s.tr = from_kvm(sregs.tr), s.ldtr = from_kvm(sregs.ldt);
   s.gdtr = {sregs.gdt.base, sregs.gdt.limit}, s.idtr = {sregs.idt.base, sregs.idt.limit};
   s.cr0 = sregs.cr0, s.cr2 = sregs.cr2, s.cr3 = sregs.cr3, s.cr4 = sregs.cr4, s.efer = sregs.efer;
+  if (has_apic()) {
+    s.apic_base = sregs.apic_base;
+    if (const u8 cr8 = static_cast<u8>(sregs.cr8); cr8 != context_.platform.task_priority())
+      context_.platform.set_task_priority(cr8);
+  }
   read_events();
   current_ = Current::General;
 }
@@ -274,6 +297,12 @@ void KvmVcpu::write_all() {
   debug.dr6 = s.dr6, debug.dr7 = s.dr7;
   must(request(file_.number(), KVM_SET_DEBUGREGS, &debug), "KVM does not take debug registers");
   write_events();
+  if (has_apic()) {
+    write_apic();
+    write_activity();
+    open_ = false;  // it asks for a window first: KVM's local APIC may not listen to the 8259
+    return;
+  }
   open_ = (s.rflags & Rflags::IF) != 0 && !s.interrupt_shadow && s.pending.kind == Event::Kind::None;
 }
 

@@ -128,9 +128,10 @@ bool KvmVcpu::asleep() {
   return !wanted;
 }
 
+// Where KVM has the local APIC, what is offered are the 8259's.
 void KvmVcpu::offer_interrupt() {
   run_.request_interrupt_window = 0;
-  run_.cr8 = context_.platform.task_priority();
+  if (!has_apic()) run_.cr8 = context_.platform.task_priority();
   if (!context_.platform.interrupt_pending()) return;
   if (open_) {
     const int vector = context_.platform.acknowledge_interrupt();
@@ -157,7 +158,7 @@ Exit KvmVcpu::run() {
     if (kicked_.exchange(false)) return {};
     if (changed_) write_all();
     if (state_.activity == Activity::Shutdown) return {ExitReason::Shutdown, Error{}};
-    if (asleep()) return {ExitReason::Halted, Error{}};
+    if (!has_apic() && asleep()) return {ExitReason::Halted, Error{}};
     offer_interrupt();
     if (failure_) return {ExitReason::Failed, *failure_};
     const u8 cr8 = static_cast<u8>(run_.cr8);
@@ -166,7 +167,7 @@ Exit KvmVcpu::run() {
     current_ = Current::Nothing;
     unfinished_ = false;
     open_ = run_.ready_for_interrupt_injection != 0 && run_.if_flag != 0;
-    if (run_.cr8 != cr8) context_.platform.set_task_priority(static_cast<u8>(run_.cr8));
+    if (!has_apic() && run_.cr8 != cr8) context_.platform.set_task_priority(static_cast<u8>(run_.cr8));
     if (result < 0) {
       if (record_) record_->count("signal", 0);
       if (number == EINTR || number == EAGAIN) continue;
@@ -188,6 +189,8 @@ void KvmVcpu::note_exit() {
     case KVM_EXIT_X86_WRMSR:
       return record_->count(run_.exit_reason == KVM_EXIT_X86_WRMSR ? "msr write" : "msr read",
                             run_.msr.index);
+    case KVM_EXIT_IOAPIC_EOI:
+      return record_->count("end of interrupt", run_.eoi.vector);
     case KVM_EXIT_HLT:
       return record_->count("halt", 0);
     case KVM_EXIT_IRQ_WINDOW_OPEN:
@@ -222,6 +225,9 @@ std::optional<Exit> KvmVcpu::after_run() {
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
     case KVM_EXIT_SET_TPR:
+      return std::nullopt;
+    case KVM_EXIT_IOAPIC_EOI:
+      context_.platform.end_of_interrupt(run_.eoi.vector);
       return std::nullopt;
     case KVM_EXIT_SHUTDOWN:
       state_.activity = Activity::Shutdown;

@@ -27,6 +27,8 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // Whoever has not asked for the state since KVM ran cannot have changed it.
   void state_changed() override { changed_ |= current_ == Current::All; }
   void memory_changed(GuestPhysical, u64) override {}  // the processor sees to it
+  Status take_apic(const irq::LocalApic::Loan& loan) override;
+  Result<irq::LocalApic::Loan> return_apic() override;
 
  private:
   // What of the state is in state_, since KVM ran last.
@@ -50,6 +52,15 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   void write_events();
   void write_tsc_offset();
   void must(int result, const char* what);
+
+  u64 read_msr_of_kvm(u32 msr);
+  void write_msr_of_kvm(u32 msr, u64 value);
+
+  // apic.cpp: where KVM has the local APIC
+  [[nodiscard]] bool has_apic() const { return group_.has_chip(); }
+  void write_apic();
+  void read_activity();
+  void write_activity();
 
   // vcpu.cpp
   bool asleep();
@@ -76,6 +87,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   bool open_ = false;        // an interrupt could be delivered now
   bool tsc_offset_attribute_ = false;
   std::vector<u32> msrs_;  // that this KVM has
+  std::optional<irq::LocalApic::Loan> loan_;  // to be written
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};

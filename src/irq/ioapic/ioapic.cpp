@@ -15,6 +15,16 @@ bool is_level(Redirection entry) {
   return entry[Redirection::trigger] == Trigger::Level;
 }
 
+Message message_of(Redirection entry) {
+  Message message;
+  message.vector = entry[Redirection::vector];
+  message.delivery = entry[Redirection::delivery];
+  message.mode = entry[Redirection::mode];
+  message.trigger = entry[Redirection::trigger];
+  message.destination = destination_from_8_bits(entry[Redirection::destination]);
+  return message;
+}
+
 }  // namespace
 
 void Ioapic::reset() {
@@ -48,12 +58,7 @@ void Ioapic::deliver_if_level_pending(unsigned pin) {
 
 void Ioapic::deliver(unsigned pin) {
   const Redirection entry(state_.redirection[pin]);
-  Message message;
-  message.vector = entry[Redirection::vector];
-  message.delivery = entry[Redirection::delivery];
-  message.mode = entry[Redirection::mode];
-  message.trigger = entry[Redirection::trigger];
-  message.destination = destination_from_8_bits(entry[Redirection::destination]);
+  const Message message = message_of(entry);
   // Remote IRR is set when a local APIC accepts a level interrupt that it will broadcast an EOI for.
   // It is set before the message goes out, because the EOI may come from inside deliver().
   const bool expects_eoi = is_level(entry) && (message.delivery == Delivery::Fixed ||
@@ -62,6 +67,12 @@ void Ioapic::deliver(unsigned pin) {
   if (!bus_.deliver(message) && expects_eoi) {
     state_.redirection[pin] = Redirection(state_.redirection[pin]).with(Redirection::remote_irr, false).raw;
   }
+}
+
+// A masked entry is left as it was told: what it sent may be in service.
+void Ioapic::announce(unsigned pin) {
+  const Redirection entry(state_.redirection[pin]);
+  if (is_level(entry) && !entry[Redirection::masked]) bus_.expect_level(pin, message_of(entry));
 }
 
 void Ioapic::end_of_interrupt(u8 vector) {
@@ -123,6 +134,7 @@ void Ioapic::write_selected(u32 value) {
   raw = (raw & ~mask) | ((u64{value} << shift) & mask);
   // An edge entry has no remote IRR. Linux relies on it to clear a stuck one on version 1xh parts.
   if (!is_level(Redirection(raw))) raw = Redirection(raw).with(Redirection::remote_irr, false).raw;
+  announce(pin);
   deliver_if_level_pending(pin);
 }
 
@@ -138,6 +150,7 @@ Status Ioapic::load(const State& state) {
     if (!is_level(Redirection(raw))) raw = Redirection(raw).with(Redirection::remote_irr, false).raw;
   }
   state_ = checked;
+  announce_all();
   return {};
 }
 

@@ -36,6 +36,10 @@ class Ioapic final : public EoiSink {
   u64 read(u64 offset, unsigned size);
   void write(u64 offset, unsigned size, u64 value);
 
+  // Tells the bus again what it expects: others may have the local APICs now.
+  void announce_all() {
+    for (unsigned pin = 0; pin < kPins; ++pin) announce(pin);
+  }
   [[nodiscard]] State state() const { return state_; }
   Status load(const State& state);
 
@@ -43,6 +47,7 @@ class Ioapic final : public EoiSink {
   [[nodiscard]] u32 read_selected() const;
   void write_selected(u32 value);
   void deliver(unsigned pin);
+  void announce(unsigned pin);
   void deliver_if_level_pending(unsigned pin);
 
   MessageSink& bus_;

@@ -199,6 +199,7 @@ void LocalApic::mmio_write(u64 offset, unsigned size, u64 value) {
 }
 
 bool LocalApic::msr_read(u32 msr, u64& value) {
+  if (lent_) return false;
   settle_pv_eoi();
   if (msr == kMsrPvEoi) return value = state_.pv_eoi_msr, ports_.pv_eoi != nullptr;
   if (msr == kMsrApicBase) return value = state_.base, true;
@@ -216,6 +217,7 @@ bool LocalApic::msr_read(u32 msr, u64& value) {
 }
 
 bool LocalApic::msr_write(u32 msr, u64 value) {
+  if (lent_) return false;
   settle_pv_eoi();
   if (msr == kMsrPvEoi) return write_pv_eoi_msr(value);
   if (msr == kMsrApicBase) return write_base(value);

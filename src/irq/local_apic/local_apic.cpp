@@ -100,6 +100,7 @@ bool LocalApic::takes_extint() const {
 }
 
 void LocalApic::update() {
+  if (lent_) return follow_wire();
   const int vector = highest(state_.irr);
   bool ready = takes_extint() || (vector >= 0 && (vector >> 4) > (processor_priority() >> 4));
   // What is in service may have ended in guest memory: let the processor come and look.
@@ -113,6 +114,7 @@ void LocalApic::update() {
 }
 
 int LocalApic::acknowledge() {
+  if (lent_) return acknowledge_wire();
   settle_pv_eoi();
   if (!ready_) return -1;
   if (takes_extint()) {
@@ -147,7 +149,7 @@ void LocalApic::set_cr8(u8 value) {
 
 // 11.6.2: physical ids, the flat and cluster models of xAPIC, and x2APIC's cluster model (11.12.10).
 bool LocalApic::accepts(Destination destination_mode, u32 destination) const {
-  if (mode() == Mode::Disabled) return false;
+  if (lent_ || mode() == Mode::Disabled) return false;
   if (destination == kBroadcast) return true;
   const bool wide = mode() == Mode::X2Apic;
   if (destination_mode == Destination::Physical) return destination == id();
@@ -163,7 +165,7 @@ bool LocalApic::accepts(Destination destination_mode, u32 destination) const {
 }
 
 bool LocalApic::accept(Delivery delivery, u8 vector, Trigger trigger) {
-  if (mode() == Mode::Disabled) return false;
+  if (lent_ || mode() == Mode::Disabled) return false;
   switch (delivery) {
     case Delivery::Fixed:
     case Delivery::LowestPriority:
@@ -206,6 +208,7 @@ void LocalApic::set_lint(unsigned pin, bool asserted) {
   const u32 bit = u32{1} << pin;
   const bool rises = asserted && (state_.lint_level & bit) == 0;
   state_.lint_level = asserted ? state_.lint_level | bit : state_.lint_level & ~bit;
+  if (lent_) return follow_wire();
   if (mode() == Mode::Disabled) {
     if (rises && pin == 1) ports_.processor.nmi();  // LINT1 is the NMI pin then. 11.4.3
   } else if (rises) {

@@ -130,7 +130,7 @@ class LocalApic {
   // The memory window at base_address(); decodes only in xAPIC mode (all ones, or dropped, otherwise).
   u64 mmio_read(u64 offset, unsigned size);
   void mmio_write(u64 offset, unsigned size, u64 value);
-  [[nodiscard]] bool decodes_mmio() const { return mode() == Mode::XApic; }
+  [[nodiscard]] bool decodes_mmio() const { return !lent_ && mode() == Mode::XApic; }
   [[nodiscard]] u64 base_address() const;
 
   // IA32_APIC_BASE, IA32_TSC_DEADLINE, 800h..8ffh and the paravirtual EOI's. False: #GP(0).
@@ -150,6 +150,18 @@ class LocalApic {
 
   [[nodiscard]] State state() const { return state_; }
   Status load(const State& state);
+
+  // Where the engine has a local APIC of its own (the host's kernel's), this one lends it its contents. Until it gets
+  // them back it has no registers, timer or messages; what is left of it is the end of the 8259's wire:
+  // interrupt_pending() says whether that is asserted (the other knows whether it listens), acknowledge() asks the 8259.
+  // task_priority() and set_task_priority() then serve whoever has it as a place to keep CR8.
+  struct Loan {
+    State state;
+    u32 current_count = 0;  // of the timer, instead of the instant at which it expires
+  };
+  [[nodiscard]] Loan lend();
+  Status take_back(const Loan& loan);
+  [[nodiscard]] bool is_lent() const { return lent_; }
 
  private:
   enum class Mode : u8 { Disabled, XApic, X2Apic };
@@ -174,6 +186,8 @@ class LocalApic {
   bool write_pv_eoi_msr(u64 value);
   void offer_pv_eoi(int vector);
   void settle_pv_eoi();
+  void follow_wire();
+  int acknowledge_wire();
   void update();  // recompute ready_ and tell the processor when it rises
 
   [[nodiscard]] unsigned divisor() const;
@@ -190,6 +204,7 @@ class LocalApic {
   State state_;
   u64 deadline_ns_ = time::kNever;  // tsc_deadline on the clock
   bool ready_ = false;
+  bool lent_ = false;
 };
 
 }  // namespace nacre::irq

@@ -559,6 +559,49 @@ TEST(LocalApic, refuses_damaged_states) {
   EXPECT_FALSE(bench.apic.load(state).ok());
 }
 
+TEST(LocalApic, lends_what_it_has_and_gets_it_back) {
+  LocalApicBench bench;
+  bench.apic.mmio_write(0xf0, 4, 0x1ff);
+  bench.apic.mmio_write(0x320, 4, 0x20040);  // periodic
+  bench.apic.mmio_write(0x3e0, 4, 0xb);      // by 1
+  bench.apic.mmio_write(0x380, 4, 1'000'000);
+  bench.apic.accept(Delivery::Fixed, 0x61, Trigger::Edge);
+  bench.clock.now += 400'000;
+  const LocalApic::Loan loan = bench.apic.lend();
+  EXPECT_EQ(loan.current_count, 600'000u);
+  EXPECT_EQ(loan.state.irr[3], 2u);
+
+  // What is left is the 8259's wire.
+  EXPECT_EQ(bench.apic.next_deadline(), time::kNever);
+  EXPECT_FALSE(bench.apic.decodes_mmio());
+  EXPECT_FALSE(bench.apic.accept(Delivery::Fixed, 0x62, Trigger::Edge));
+  u64 value = 0;
+  EXPECT_FALSE(bench.apic.msr_read(0x1b, value));
+  EXPECT_FALSE(bench.apic.interrupt_pending());
+  const unsigned wakes = bench.processor.wakes;
+  bench.apic.set_lint(0, true);
+  EXPECT_EQ(bench.processor.wakes, wakes + 1);
+  EXPECT_TRUE(bench.apic.interrupt_pending());
+  EXPECT_EQ(bench.apic.acknowledge(), 0x30);
+  bench.apic.set_lint(0, false);
+  EXPECT_FALSE(bench.apic.interrupt_pending());
+  EXPECT_EQ(bench.apic.acknowledge(), -1);
+
+  bench.clock.now += 5'000'000;  // somebody else's
+  ASSERT_TRUE(bench.apic.take_back(loan).ok());
+  EXPECT_EQ(bench.apic.next_deadline(), bench.clock.now + 600'000);
+  EXPECT_EQ(bench.apic.mmio_read(0x380, 4), 1'000'000u);
+  EXPECT_EQ(bench.apic.acknowledge(), 0x61);
+}
+
+TEST(LocalApic, a_damaged_loan_is_not_taken_back) {
+  LocalApicBench bench;
+  LocalApic::Loan loan = bench.apic.lend();
+  loan.state.base = 0xfee0'0500;
+  EXPECT_FALSE(bench.apic.take_back(loan).ok());
+  EXPECT_TRUE(bench.apic.is_lent());
+}
+
 TEST(LocalApic, survives_random_sequences) {
   nacre::testing::run_random_sequences(local_apic_sequence, 2000);
 }

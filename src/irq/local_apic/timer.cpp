@@ -62,6 +62,7 @@ void LocalApic::write_tsc_deadline(u64 value) {
 }
 
 void LocalApic::tsc_changed() {
+  if (lent_) return;
   plan_deadline();
 }
 
@@ -77,13 +78,14 @@ void LocalApic::plan_deadline() {
 }
 
 u64 LocalApic::next_deadline() const {
-  if (mode() == Mode::Disabled) return time::kNever;
+  if (lent_ || mode() == Mode::Disabled) return time::kNever;
   if (timer_mode() == TimerMode::TscDeadline) return deadline_ns_;
   // A masked count needs no attention: it is worked out when somebody looks.
   return Lvt(state_.lvt[kTimer])[Lvt::masked] ? time::kNever : state_.timer_expiry_ns;
 }
 
 void LocalApic::advance(u64 now_ns) {
+  if (lent_) return;
   if (timer_mode() == TimerMode::TscDeadline) {
     if (deadline_ns_ == time::kNever || now_ns < deadline_ns_) return;
     if (ports_.processor.guest_tsc() < state_.tsc_deadline) {
