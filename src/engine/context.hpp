@@ -47,6 +47,13 @@ class Group {
   // Where messages to local APICs go if the processors of this engine have their own; null: they have the board's.
   // Under the board's lock, from any thread of the machine.
   virtual irq::MessageSink* local_apics() { return nullptr; }
+  // Writes to `address`, of any width, no longer reach the Platform but make `event` (an eventfd) readable; or no longer
+  // do. False: they cannot. Under the board's lock, by a processor's thread or the one that does input and output.
+  virtual bool divert_writes(GuestPhysical address, int event) {
+    static_cast<void>(address), static_cast<void>(event);
+    return false;
+  }
+  virtual void give_back_writes(GuestPhysical address, int event) { static_cast<void>(address), static_cast<void>(event); }
 };
 
 struct EngineContext {

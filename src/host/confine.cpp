@@ -75,7 +75,8 @@ constexpr long kNoExecute[] = {SYS_mmap, SYS_mprotect};
 // ptrace: on what is traced already (the stub of engine/direct), and neither its memory nor another process.
 constexpr u32 kStubRequests[] = {PTRACE_CONT,       PTRACE_GETREGS,   PTRACE_SETREGS,
                                  PTRACE_GETSIGINFO, PTRACE_GETREGSET, PTRACE_SETREGSET};
-constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, KVM_SIGNAL_MSI};
+// And, where KVM runs the machine, what belongs to a card that is taken out.
+constexpr u32 kTerminalRequests[] = {TCGETS, TCSETS, TCSETSW, TCSETSF, TIOCGWINSZ, KVM_SIGNAL_MSI, KVM_IOEVENTFD};
 
 // Of a vCPU: run it, interrupt it, read and write its state.
 constexpr u32 kVcpuRequests[] = {

@@ -29,7 +29,7 @@ void Device::start(u64 features, std::span<const QueuePlace> places) {
   if (phase() != Phase::Stopped) return;
   bring_up(features, places);
   // Requests that came before are looked at now, rung for or not.
-  pending_.store((u64{1} << queue_count()) - 1, std::memory_order_relaxed);
+  pending_.store(all_queues(), std::memory_order_relaxed);
   phase_.store(Phase::Running, std::memory_order_release);
   ports_.notifier.wake();
 }
@@ -59,6 +59,7 @@ void Device::run() {
   }
   if (!is_broken()) poll();
   u64 pending = pending_.exchange(0, std::memory_order_acquire);
+  if (unheard_.load(std::memory_order_relaxed)) pending = all_queues();
   for (; pending != 0 && !is_stopping() && !is_broken(); pending &= pending - 1) {
     process(static_cast<unsigned>(__builtin_ctzll(pending)));
   }
@@ -118,7 +119,7 @@ Status Device::load(const QueuesState& state, u64 features, std::span<const Queu
   for (unsigned i = 0; i < queue_count(); ++i) {
     if (queues_[i].running()) queues_[i].load(state.queues[i]);
   }
-  pending_.store((u64{1} << queue_count()) - 1, std::memory_order_relaxed);
+  pending_.store(all_queues(), std::memory_order_relaxed);
   phase_.store(Phase::Running, std::memory_order_release);
   return {};
 }

@@ -91,6 +91,8 @@ class Device {
       ports_.notifier.wake();
     }
   }
+  // Whether queues are rung for, somewhere else, without a call of ring(): then run() looks at all of them.
+  void unheard_doorbells(bool unheard) { unheard_.store(unheard, std::memory_order_relaxed); }
   [[nodiscard]] Phase phase() const { return phase_.load(std::memory_order_acquire); }
   // A guest's mistake has stopped the queues: the status shows DEVICE_NEEDS_RESET. 2.1.
   [[nodiscard]] bool is_broken() const { return broken_.load(std::memory_order_acquire); }
@@ -162,6 +164,7 @@ class Device {
   }
 
  private:
+  [[nodiscard]] u64 all_queues() const { return (u64{1} << queue_count()) - 1; }
   void bring_up(u64 features, std::span<const QueuePlace> places);
   void let_go();
 
@@ -172,6 +175,7 @@ class Device {
   std::atomic<Phase> phase_ = Phase::Stopped;
   std::atomic<u64> pending_ = 0;  // queues to look at
   std::atomic<bool> broken_ = false;
+  std::atomic<bool> unheard_ = false;
   // By phase, as the queues are.
   u64 negotiated_ = 0;
   const char* complaint_ = nullptr;  // why it is broken, until the host and the guest were told

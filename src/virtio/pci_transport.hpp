@@ -45,6 +45,8 @@ class PciTransport final : public device::pci::Endpoint {
   void config_interrupt();
 
   [[nodiscard]] Device& device() { return device_; }
+  // One at a time; null: none. Under the board's lock, or before the machine starts.
+  void tell_doorbells(DoorbellPlace* place) { place_ = place; }
 
   // While the queues' side does not run.
   [[nodiscard]] State state();
@@ -54,6 +56,9 @@ class PciTransport final : public device::pci::Endpoint {
   u64 region_read(u64 offset, unsigned size) override;
   void region_write(u64 offset, unsigned size, u64 value) override;
   void doorbell(u32 offset) override { device_.ring(offset / BarLayout::doorbell_stride); }
+  void doorbells_moved(bool there, GuestPhysical first) override {
+    if (place_ != nullptr) place_->doorbells_at(first, there ? device_.queue_count() : 0);
+  }
   void device_reset() override;
   void device_lost_power() override;
 
@@ -70,6 +75,7 @@ class PciTransport final : public device::pci::Endpoint {
   [[nodiscard]] bool through_config(u64& offset, unsigned& size) const;
 
   Device& device_;
+  DoorbellPlace* place_ = nullptr;
   Registers registers_;
   u16 config_window_ = 0;  // where the capability is through which config space reaches BAR 0
 };

@@ -18,6 +18,18 @@ class Notifier {
   ~Notifier() = default;
 };
 
+// Told where a device's doorbells are, a word each: for who can have writes there noticed by somebody faster than the
+// processor's engine. Such writes do not reach Device::ring(); the device must know of it (Device::unheard_doorbells())
+// and run. Under the board's lock.
+class DoorbellPlace {
+ public:
+  // `count` 0: nowhere now.
+  virtual void doorbells_at(GuestPhysical first, unsigned count) = 0;
+
+ protected:
+  ~DoorbellPlace() = default;
+};
+
 // Called by run(), on its thread, without any lock of the board: the implementation takes the board's lock
 // and calls PciTransport::interrupt() or config_interrupt().
 class Interrupts {

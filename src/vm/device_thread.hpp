@@ -42,6 +42,8 @@ class DeviceThread {
   // Confines the thread (host/confine.hpp); `failed` hears when that is not possible.
   void start(const char* name, std::function<void(const Error&)> failed);
   void raise() { attention_.raise(); }
+  // An eventfd: who writes to it has raised it.
+  [[nodiscard]] int event() const { return attention_.descriptor(); }
   // Returns when the thread has ended. No vCPU runs any more, or none will until this returns.
   void stop();
 

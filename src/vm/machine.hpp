@@ -6,6 +6,7 @@
 #include <atomic>
 
 #include "board/board.hpp"
+#include "engine/context.hpp"
 #include "host/kick_timer.hpp"
 #include "host/plain_lock.hpp"
 #include "vm/dma_tracker.hpp"
@@ -25,6 +26,7 @@ struct Machine {
   host::PlainLock lock;
   Gate gate;
   DmaTracker dma;
+  engine::Group* group = nullptr;  // of the engine; null: it has none. Before any processor runs
 
   // What kicks a vCPU when a deadline that it keeps for the board passes (processor 0: the chipset's too),
   // and the earliest instant it has been promised (environment time). Guarded by `lock`; null until the

@@ -87,6 +87,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   vm->group_ = TRY(engine::make_group(config.engine, vm->machine_.board.memory(), config.processors));
+  vm->machine_.group = vm->group_.get();
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
   }

@@ -54,7 +54,11 @@ u64 Endpoint::region_base() const {
 // What follows from the registers: where doorbells are found, and whether interrupts are open.
 void Endpoint::settings_changed() {
   const bool anywhere = config_.decodes_memory() && region_.doorbell_bytes != 0;
-  doorbells_.store(anywhere ? region_base() + region_.doorbells : kNowhere, std::memory_order_relaxed);
+  const u64 doorbells = anywhere ? region_base() + region_.doorbells : kNowhere;
+  if (doorbells != doorbells_.load(std::memory_order_relaxed)) {
+    doorbells_.store(doorbells, std::memory_order_relaxed);
+    doorbells_moved(anywhere, GuestPhysical(doorbells));
+  }
   const MsiXControl control(static_cast<u16>(config(msix_control_, 2)));
   msix_.control(control[MsiXControl::enabled], control[MsiXControl::masked]);
 }

@@ -62,6 +62,8 @@ class Endpoint : public Function {
   virtual u64 region_read(u64 offset, unsigned size) = 0;
   virtual void region_write(u64 offset, unsigned size, u64 value) = 0;
   virtual void doorbell(u32 offset) { static_cast<void>(offset); }  // any thread
+  // The doorbell area is decoded at another address now, or, `there` being false, nowhere. Under the board's lock.
+  virtual void doorbells_moved(bool there, GuestPhysical first) { static_cast<void>(there), static_cast<void>(first); }
   virtual void device_reset() {}
   // The same while the machine runs: what other threads do for the device ends later.
   virtual void device_lost_power() { device_reset(); }

@@ -91,6 +91,29 @@ Status VmGroup::add_slots(const memory::AddressSpace& memory) {
   return {};
 }
 
+namespace {
+
+// A length of 0: any.
+kvm_ioeventfd any_write(GuestPhysical address, int event, u32 flags) {
+  kvm_ioeventfd asked = {};
+  asked.addr = address.value();
+  asked.fd = event;
+  asked.flags = flags;
+  return asked;
+}
+
+}  // namespace
+
+bool VmGroup::divert_writes(GuestPhysical address, int event) {
+  kvm_ioeventfd asked = any_write(address, event, 0);
+  return diverts_ && request(file(), KVM_IOEVENTFD, &asked) == 0;
+}
+
+void VmGroup::give_back_writes(GuestPhysical address, int event) {
+  kvm_ioeventfd asked = any_write(address, event, KVM_IOEVENTFD_FLAG_DEASSIGN);
+  static_cast<void>(request(file(), KVM_IOEVENTFD, &asked));
+}
+
 Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory) {
   auto group = TRY(VmGroup::create(memory));
   return std::unique_ptr<engine::Group>(std::move(group));

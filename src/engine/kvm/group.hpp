@@ -15,6 +15,8 @@ class VmGroup final : public engine::Group {
   // Where messages to local APICs go; null: KVM has none for this machine.
   irq::MessageSink* local_apics() override { return chip_.get(); }
 
+  bool divert_writes(GuestPhysical address, int event) override;
+  void give_back_writes(GuestPhysical address, int event) override;
   [[nodiscard]] bool has_chip() const { return chip_ != nullptr; }
 
   static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory);
@@ -23,12 +25,16 @@ class VmGroup final : public engine::Group {
   [[nodiscard]] int file() const { return vm_.number(); }
 
  private:
-  VmGroup(System system, host::UniqueFd vm) : system_(std::move(system)), vm_(std::move(vm)) {}
+  VmGroup(System system, host::UniqueFd vm)
+      : system_(std::move(system)),
+        vm_(std::move(vm)),
+        diverts_(system_.can(KVM_CAP_IOEVENTFD) > 0 && system_.can(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0) {}
   Status add_slots(const memory::AddressSpace& memory);
   Status ask_for_msrs();
 
   System system_;
   host::UniqueFd vm_;
+  const bool diverts_;  // it has ioeventfds
   std::unique_ptr<Chip> chip_;
 };
 

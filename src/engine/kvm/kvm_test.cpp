@@ -2,6 +2,8 @@
 #include "engine/kvm/kvm.hpp"
 
 #include <gtest/gtest.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cstring>
@@ -11,6 +13,7 @@
 #include "engine/conformance/machine.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/kvm/group.hpp"
+#include "host/fd.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::kvm {
@@ -182,6 +185,35 @@ TEST_F(Kvm, state_is_asked_for_amid_an_access_in_pieces) {
     EXPECT_EQ(device.bytes, 16u);
     EXPECT_EQ(device.sum, 16u * 17 / 2);
   }
+}
+
+GUEST_CODE(rings, "movw $1, 0x500008(%rbx)\n movl $2, 0x500008(%rbx)\n movw $3, 0x50000c(%rbx)\n hlt")
+
+// A doorbell's writes, of whatever width, make its descriptor readable and come to nobody else; those beside it do.
+TEST_F(Kvm, diverted_writes_reach_their_descriptor) {
+  KickingDevice device;
+  device.bytes = 1;  // it is not to kick
+  auto m = machine(true, &device);
+  const host::UniqueFd event(eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  const GuestPhysical bell(0xd0000008);
+  if (!group_->divert_writes(bell, event.number())) GTEST_SKIP() << "This KVM has no ioeventfds of any width.";
+  const auto ring_three_times = [&] {
+    m->load(kProgram, rings);
+    m->put64(0x200000 + 8 * 0x700, u64{0xd0000000} | 3);
+    m->vcpu->state().gpr[x86::RBX] = 0x200000;
+    m->vcpu->state_changed();
+    device.sum = 0;
+    EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+  };
+  ring_three_times();
+  u64 count = 0;
+  EXPECT_EQ(read(event.number(), &count, sizeof count), static_cast<ssize_t>(sizeof count));
+  EXPECT_EQ(count, 2u);
+  EXPECT_EQ(device.sum, 3u);
+  group_->give_back_writes(bell, event.number());
+  ring_three_times();
+  EXPECT_LT(read(event.number(), &count, sizeof count), 0);
+  EXPECT_EQ(device.sum, 6u);
 }
 
 GUEST_CODE(spins, "1: inc %rax\n jmp 1b")
