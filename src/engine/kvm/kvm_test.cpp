@@ -200,8 +200,10 @@ TEST_F(Kvm, diverted_writes_reach_their_descriptor) {
   const auto ring_three_times = [&] {
     m->load(kProgram, rings);
     m->put64(0x200000 + 8 * 0x700, u64{0xd0000000} | 3);
-    m->vcpu->state().gpr[x86::RBX] = 0x200000;
-    m->vcpu->state_changed();
+    cpu::State& s = m->vcpu->state();
+    s.gpr[x86::RBX] = 0x200000;
+    s.rip = kProgram;
+    s.activity = cpu::Activity::Running;
     device.sum = 0;
     EXPECT_EQ(m->run(), engine::ExitReason::Halted);
   };
