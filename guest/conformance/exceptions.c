@@ -207,6 +207,16 @@ CASE(user_int3_checks_the_gates_privilege, "SDM 3A 6.12.1.1") {
   USER64("int3");
   WANT(GP, BP * 8 + 2);
 }
+CASE(rdssp_without_shadow_stacks_does_nothing, "SDM 2B RDSSPD/RDSSPQ") {
+  // Kernels ask whether there are any by what is in the register afterwards.
+  TRY("mov $-1, %%rcx\n mov $-1, %%rdx\n .byte 0xf3, 0x48, 0x0f, 0x1e, 0xc9\n .byte 0xf3, 0x0f, 0x1e, 0xca");
+  WANT_DONE();
+  EQUAL(seen.rcx, ~0ull);
+  EQUAL(seen.rdx, ~0ull);
+  USER32("mov $-1, %%ecx\n .byte 0xf3, 0x0f, 0x1e, 0xc9");
+  WANT_DONE();
+  EQUAL(seen.rcx, 0xffffffff);
+}
 CASE(user_int1_does_not_check_the_gate, "SDM 2A INT1") {
   USER64(".byte 0xf1\n" MARK "nop");
   WANT(DB, 0);

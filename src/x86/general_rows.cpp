@@ -90,7 +90,7 @@ constexpr Row kRows0F[] = {
     row(0x18, "prefetch", Op::Prefetch, {ea(Mb)}, reg(3)),
     row(0x1e, "endbr32", Op::Endbr,  {},        PF3 | modrm(0xfb)),
     row(0x1e, "endbr64", Op::Endbr,  {},        PF3 | modrm(0xfa)),
-    row(0x1e, "rdssp",   Op::Rdsspd, {rw(Ry)},  PF3 | reg(1) | cet),
+    row(0x1e, "rdssp",   Op::Rdsspd, {rw(Ry)},  PF3 | reg(1) | sys),  // a nop on processors without CET
     row(range(0x18, 0x1f), "nop", Op::Nop, {ea(Ev)}, {}),
 
     row(0x20, "mov", Op::MovCr, {w(Rany), Cr}, kernel | mod_ignored),

@@ -1,4 +1,5 @@
 // Multiboot 1: ELF32, or any file whose header carries load addresses. Multiboot Specification 0.6.96.
+#include "board/boot/bios_data.hpp"
 #include "board/boot/loaders.hpp"
 #include "board/boot/start_state.hpp"
 #include "board/boot/text.hpp"
@@ -175,6 +176,7 @@ i64 find_multiboot_header(Bytes kernel) {
 }
 
 Status load_multiboot(const Machine& machine, const Request& request, cpu::State& state) {
+  write_bios_data(machine);  // first: a kernel may be linked over it
   Placer placer(machine.memory_bytes);
   const Loaded kernel = TRY(load_kernel(machine, placer, request.kernel));
 
