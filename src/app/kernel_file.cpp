@@ -2,6 +2,7 @@
 
 #include "app/guest_assets.hpp"
 #include "host/file_bytes.hpp"
+#include "unpack/decompress.hpp"
 #include "unpack/kernel_cache.hpp"
 
 namespace nacre::app {
@@ -24,6 +25,11 @@ Status load_kernel(vm::Vm& vm, const std::string& path, u64 most, board::boot::R
   else
     unpacked = {};
   request.kernel = kernel.bytes();
+  host::Mapping plain;
+  if (unpack::is_gzip(request.kernel)) {
+    plain = TRY(unpack::gunzip(request.kernel, most));
+    request.kernel = {plain.data(), plain.size()};
+  }
   request.unpacked = unpacked.vmlinux();
   return vm.load(request);
 }

@@ -78,4 +78,21 @@ Result<host::Mapping> decompress(const board::boot::Payload& payload, usize room
   return to;
 }
 
+// RFC 1952, 2.2 and 2.3: the magic number, method 8; the last four bytes are the unpacked size.
+bool is_gzip(Bytes file) {
+  constexpr usize kLeast = 18;
+  return file.size() >= kLeast && file[0] == 0x1f && file[1] == 0x8b && file[2] == 8;
+}
+
+Result<host::Mapping> gunzip(Bytes file, u64 most) {
+  board::boot::Payload payload = {file, Compression::Gzip, 0};
+  u32 size = 0;
+  std::memcpy(&size, file.data() + file.size() - sizeof size, sizeof size);
+  payload.unpacked_bytes = size;
+  if (size > most) return Error("The compressed kernel is larger than the guest's memory; give it more with --memory");
+  auto plain = decompress(payload);
+  if (!plain) return Error("The kernel file is packed by gzip and damaged or cut short; fetch it again");
+  return plain;
+}
+
 }  // namespace nacre::unpack

@@ -90,6 +90,18 @@ TEST(Decompress, refuses_damage_truncation_and_wrong_sizes) {
   EXPECT_FALSE(decompress({plain, Compression::Unknown, plain.size()}).ok());
 }
 
+TEST(Decompress, whole_files_packed_by_gzip) {
+  const Image plain = plain_text(), packed = gzip(plain);
+  EXPECT_FALSE(is_gzip(plain));
+  EXPECT_FALSE(is_gzip(Bytes(packed).first(10)));
+  ASSERT_TRUE(is_gzip(packed));
+  auto whole = gunzip(packed, plain.size());
+  ASSERT_TRUE(whole.ok());
+  EXPECT_TRUE(std::equal(plain.begin(), plain.end(), whole->data()));
+  EXPECT_FALSE(gunzip(packed, plain.size() - 1).ok());
+  EXPECT_FALSE(gunzip(Bytes(packed).first(packed.size() - 1), 16 * kMiB).ok());
+}
+
 // A bzImage whose payload is `packed`, with the unpacked length behind it.
 Image bzimage_with(const Image& packed, usize unpacked_bytes) {
   Image image = board::boot::make_bzimage((packed.size() + 0x1000) & ~usize{15});

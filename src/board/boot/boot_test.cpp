@@ -337,6 +337,19 @@ TEST(Multiboot, elf_gets_memory_map_command_line_and_modules) {
   EXPECT_EQ(ram, 64 * kMiB - (kMiB - kEbdaBase));
 }
 
+TEST(Multiboot, kernels_find_what_a_bios_leaves) {
+  TestMachine machine(64 * kMiB);
+  cpu::State state;
+  ASSERT_TRUE(load(machine.machine(), {.kernel = multiboot_elf()}, state).ok());
+  EXPECT_EQ(machine.at<u16>(0x400), 0x3f8);
+  EXPECT_EQ(machine.at<u16>(0x40e), kEbdaBase >> 4);
+  EXPECT_EQ(machine.at<u16>(0x413), kEbdaBase / kKiB);
+  const u32 disk_service = machine.at<u32>(4 * 0x13);
+  const u64 code = (disk_service >> 16 << 4) + (disk_service & 0xffff);
+  EXPECT_GE(code, kEbdaBase);
+  EXPECT_EQ(machine.at<u8>(code + 8), 0xcf);  // … iret
+}
+
 Image multiboot_flat() {
   Image image(0x1000);
   for (usize i = 0; i < image.size(); ++i) image[i] = static_cast<u8>(i * 5);
