@@ -8,6 +8,7 @@
 #include "app/escape_keys.hpp"
 #include "app/exit_status.hpp"
 #include "app/guest_assets.hpp"
+#include "app/life/stat_command.hpp"
 #include "app/run_channel.hpp"
 
 namespace nacre::app {
@@ -15,6 +16,14 @@ namespace {
 
 std::vector<u8> bytes_of(const std::string& text) {
   return {text.begin(), text.end()};
+}
+
+TEST(Stat, has_a_column_for_each_processor_and_no_row_of_nothing) {
+  const std::string table = table_of({"exits\t12\nhalt\t0\nsignal\t3\n", "exits\t4\nhalt\t0\nnew\t9\n", "broken"});
+  EXPECT_EQ(table,
+            "exits                          12              4              0\n"
+            "signal                          3              0              0\n"
+            "new                             0              9              0\n");
 }
 
 TEST(EscapeKeys, PassesEverythingButItsCommands) {

@@ -10,6 +10,7 @@
 #include "app/exit_status.hpp"
 #include "app/info_command.hpp"
 #include "app/life/attach_command.hpp"
+#include "app/life/stat_command.hpp"
 #include "app/life/create_command.hpp"
 #include "app/life/life_commands.hpp"
 #include "app/run_command.hpp"
@@ -54,6 +55,7 @@ int main(int argc, char** argv) {
   nacre::app::CreateCommand create(app);
   nacre::app::LifeCommands life(app);
   nacre::app::AttachCommand attach(app);
+  nacre::app::StatCommand stat(app);
   nacre::app::VerifyCommand verify(app);
   nacre::app::InfoCommand info(app);
   try {
@@ -69,6 +71,7 @@ int main(int argc, char** argv) {
   if (disk.chosen()) return disk.run();
   if (create.chosen()) return create.run();
   if (attach.chosen()) return attach.run();
+  if (stat.chosen()) return stat.run();
   if (life.chosen()) return life.run(early);
   if (verify.chosen()) return verify.run(early);
   return info.run(early);

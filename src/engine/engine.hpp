@@ -3,9 +3,12 @@
 // are few; kvm turns its exits into the same Platform calls.
 #pragma once
 
+#include <span>
+
 #include "base/result.hpp"
 #include "cpu/platform.hpp"
 #include "cpu/state.hpp"
+#include "engine/counter.hpp"
 #include "irq/local_apic/local_apic.hpp"
 
 namespace nacre::engine {
@@ -53,6 +56,8 @@ class Vcpu {
     return Error{"This engine has no local APIC of its own."};
   }
   virtual Result<irq::LocalApic::Loan> return_apic() { return Error{"This engine has no local APIC of its own."}; }
+  // What the engine counts, for the user (`nacre stat`); as long as the Vcpu lives. Any thread.
+  [[nodiscard]] virtual std::span<const NamedCounter> counters() const { return {}; }
   // RAM in [address, address + bytes) was stored to by somebody who is no processor: what was translated
   // from it is dropped. From 0 on ~0 bytes: all of memory. Only from the owning thread, while run() is not
   // executing.

@@ -48,6 +48,7 @@ void BoardGuard::wake(u32 processors) {
 }
 
 u64 GuardedPlatform::mmio_read(GuestPhysical address, unsigned size) {
+  counters_.memory.count();
   u64 value = 0;
   {
     BoardGuard board(machine_);
@@ -59,13 +60,15 @@ u64 GuardedPlatform::mmio_read(GuestPhysical address, unsigned size) {
 
 void GuardedPlatform::mmio_write(GuestPhysical address, unsigned size, u64 value) {
   if (trace_ != nullptr) trace_->mmio(true, address, size, value);
-  if (machine_.board.ring(address)) return;  // a device's doorbell needs no lock
+  if (machine_.board.ring(address)) return counters_.doorbell.count();  // it needs no lock
+  counters_.memory.count();
   BoardGuard board(machine_);
   board->processor(processor_).mmio_write(address, size, value);
   look_again();
 }
 
 u32 GuardedPlatform::port_read(u16 port, unsigned size) {
+  counters_.port.count();
   u32 value = 0;
   {
     BoardGuard board(machine_);
@@ -76,6 +79,7 @@ u32 GuardedPlatform::port_read(u16 port, unsigned size) {
 }
 
 void GuardedPlatform::port_write(u16 port, unsigned size, u32 value) {
+  counters_.port.count();
   if (trace_ != nullptr) trace_->port(true, port, size, value);
   {
     BoardGuard board(machine_);
@@ -109,7 +113,9 @@ void GuardedPlatform::begin_exclusive() {
 
 int GuardedPlatform::acknowledge_interrupt() {
   BoardGuard board(machine_);
-  return board->processor(processor_).acknowledge_interrupt();
+  const int vector = board->processor(processor_).acknowledge_interrupt();
+  if (vector >= 0) counters_.interrupt.count();
+  return vector;
 }
 
 void GuardedPlatform::end_of_interrupt(u8 vector) {
@@ -129,6 +135,7 @@ void GuardedPlatform::set_task_priority(u8 cr8) {
 }
 
 bool GuardedPlatform::msr_read(u32 msr, u64& value) {
+  counters_.msr.count();
   bool known = false;
   {
     BoardGuard board(machine_);
@@ -138,11 +145,13 @@ bool GuardedPlatform::msr_read(u32 msr, u64& value) {
 }
 
 u64 GuardedPlatform::hypercall(const Hypercall& call) {
+  counters_.hypercall.count();
   BoardGuard board(machine_);
   return board->processor(processor_).hypercall(call);
 }
 
 bool GuardedPlatform::msr_write(u32 msr, u64 value) {
+  counters_.msr.count();
   bool known = false;
   {
     BoardGuard board(machine_);

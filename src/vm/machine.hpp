@@ -7,6 +7,7 @@
 
 #include "board/board.hpp"
 #include "engine/context.hpp"
+#include "engine/counter.hpp"
 #include "host/kick_timer.hpp"
 #include "host/plain_lock.hpp"
 #include "vm/dma_tracker.hpp"
@@ -74,8 +75,18 @@ class BoardGuard {
   Machine& machine_;
 };
 
+// What a processor has asked of the machine, whatever engine it has: in the soft engines these are the exits.
+struct ProcessorCounters {
+  engine::Counter port, memory, doorbell, msr, hypercall, interrupt, kick, sleep;
+  static constexpr const char* kNames[] = {"ports", "device memory", "doorbells", "board msrs", "hypercalls", "interrupts taken", "kicks", "sleeps"};
+  [[nodiscard]] std::array<const engine::Counter*, 8> all() const {
+    return {&port, &memory, &doorbell, &msr, &hypercall, &interrupt, &kick, &sleep};
+  }
+};
+
 class GuardedPlatform final : public cpu::Platform {
  public:
+  [[nodiscard]] ProcessorCounters& counters() { return counters_; }
   GuardedPlatform(Machine& machine, unsigned processor, Trace* trace)
       : machine_(machine),
         link_(machine.environment.processor(processor)),
@@ -111,6 +122,7 @@ class GuardedPlatform final : public cpu::Platform {
   ProcessorLink& link_;
   unsigned processor_;
   Trace* trace_;  // null: nothing is traced
+  ProcessorCounters counters_;
 };
 
 }  // namespace nacre::vm

@@ -40,31 +40,6 @@ Result<host::Mapping> make_rom(std::span<const u8> bytes) {
   return rom;
 }
 
-// Those this process may run on.
-unsigned host_processors() {
-  cpu_set_t set;
-  CPU_ZERO(&set);
-  if (sched_getaffinity(0, sizeof set, &set) != 0) return board::kMaxProcessors;  // more than it can count
-  return static_cast<unsigned>(CPU_COUNT(&set));
-}
-
-// Which paravirtual features a guest of KVM cannot have. What the local APIC and the scheduler have a part in is KVM's
-// where the local APICs are; with ours, hypercalls, which are always KVM's, know nothing of them, and nobody flushes TLBs.
-u32 not_from_kvm(const cpu::HostCpuid& kvm, bool apics_in_kvm) {
-  using cpu::KvmFeature;
-  constexpr u32 kFeatures = 0x40000001;
-  constexpr u32 kOnlyKvm = KvmFeature::PV_UNHALT | KvmFeature::PV_SEND_IPI | KvmFeature::PV_TLB_FLUSH;
-  if (!apics_in_kvm) return kOnlyKvm;
-  return (kOnlyKvm | KvmFeature::PV_EOI | KvmFeature::STEAL_TIME) & ~kvm.leaf(kFeatures, 0).eax;
-}
-
-// Why programs of such a guest are not run as themselves; null: they may be.
-const char* no_direct(const Config& config) {
-  // They would see the host's processor, which is not what the guest was promised.
-  if (config.cpu_level != cpu::Level::Host) return "the CPU model is not host.";
-  return nullptr;
-}
-
 // It is asleep, and no interrupt would wake it.
 bool is_deaf(const cpu::State& state) {
   if (state.activity == cpu::Activity::WaitForSipi) return true;
@@ -83,10 +58,13 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   auto rom = TRY(make_rom(config.firmware));
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
-  std::unique_ptr<Vm> vm(new Vm(config, clock, std::move(attention), std::move(ram), std::move(rom)));
+  auto relay = TRY(relay::asked());
+  if (relay && config.processors != 1) return Error{"NACRE_RELAY is for one processor."};
+  std::unique_ptr<Vm> vm(new Vm(config, std::move(relay), clock, std::move(attention), std::move(ram), std::move(rom)));
   if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
-  vm->group_ = TRY(engine::make_group(config.engine, vm->machine_.board.memory(), config.processors));
+  const memory::AddressSpace& memory = vm->machine_.board.memory();
+  vm->group_ = vm->relay_ ? TRY(relay::make_group(*vm->relay_, memory)) : TRY(engine::make_group(config.engine, memory, config.processors));
   vm->machine_.group = vm->group_.get();
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
@@ -98,19 +76,21 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   return vm;
 }
 
-Vm::Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom)
+Vm::Vm(const Config& config, std::optional<relay::Options> relay, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom)
     : clock_(clock),
       attention_(std::move(attention)),
       ram_(std::move(ram)),
       rom_(std::move(rom)),
       environment_(clock_, attention_, config.processors),
       machine_(board_options(config, ram_, rom_, clock.hz()), environment_),
-      sleeps_inside_(config.lock_step == nullptr && engine::has_local_apics(config.engine)),
+      relay_(std::move(relay)),
+      sleeps_inside_(config.lock_step == nullptr && !relay_ && engine::has_local_apics(config.engine)),
       turns_(config.processors, sleeps_inside_ ? config.processors : host_processors(), [this] { return clock_.now(); },
              [this](unsigned i) { environment_.processor(i).vcpu.load()->kick(); }),
       devices_(machine_),
       serial_ports_(config.serial_ports),
-      role_(config.engine == engine::Kind::Kvm ? host::ThreadRole::KvmProcessor : host::ThreadRole::Processor),
+      engine_name_(config.lock_step != nullptr ? "lock step" : relay_ ? "relay" : engine::name_of(config.engine)),
+      role_((relay_ ? relay_->has(engine::Kind::Kvm) : config.engine == engine::Kind::Kvm) ? host::ThreadRole::KvmProcessor : host::ThreadRole::Processor),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {
   if (config.last_post_code) environment_.end_at_post_code(*config.last_post_code);
   if (trace_.wants(TraceTopic::post)) environment_.trace_post_codes(&trace_);
@@ -120,65 +100,6 @@ Vm::~Vm() {
   stop();
   for (auto& processor : processors_) join_thread(*processor);
   devices_.stop();
-}
-
-Status Vm::make_processor(unsigned i, const Config& config) {
-  const auto host = TRY(engine::processor_of(config.engine));
-  cpu::Model::Options options;
-  options.execution = host.execution;
-  options.level = config.cpu_level;
-  options.processors = config.processors;
-  options.apic_id = i;
-  options.tsc_hz = clock_.hz();
-  // Where each vCPU has a host processor, one that sleeps can be woken at once: it is not to be taken for one that is
-  // kept off.
-  using cpu::KvmFeature;
-  const bool scarce = turns_.scarce() || (sleeps_inside_ && config.processors > host_processors());
-  if (scarce) options.kvm_features |= KvmFeature::STEAL_TIME | KvmFeature::PV_TLB_FLUSH;
-  if (config.engine == engine::Kind::Kvm) options.kvm_features &= ~not_from_kvm(*host.cpuid, sleeps_inside_);
-  const auto model = cpu::Model::create(*host.cpuid, options);
-  if (!model) return model.error();
-  Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
-  auto processor = std::make_unique<Processor>(machine_, i, model.value(), trace);
-  const engine::EngineContext context = {
-      .memory = machine_.board.memory(),
-      .platform = processor->platform,
-      .model = processor->model,
-      .tracer = trace,
-      .trace_instructions =
-          trace != nullptr && (trace->wants(TraceTopic::exec) || trace->wants(TraceTopic::last)),
-      .trace_system_registers =
-          trace != nullptr && trace->wants(TraceTopic::msr | TraceTopic::control | TraceTopic::unknown),
-      .trace_blocks = trace != nullptr && trace->wants(TraceTopic::block),
-      .interrupt_hint = &environment_.processor(i).interrupt_hint,
-      .native_tsc = config.slower == 0,
-      .direct = no_direct(config) == nullptr ? config.direct : engine::DirectMode::Off,
-      .tsc_hz = clock_.hz(),
-      .group = group_.get(),
-      .number = i,
-      .ram_file = ram_.file(),
-  };
-  auto vcpu = config.lock_step != nullptr
-                  ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
-                  : engine::make_vcpu(config.engine, context);
-  if (!vcpu) return vcpu.error();
-  processor->vcpu = vcpu.take();
-  if (i != 0) processor->vcpu->state().activity = cpu::Activity::WaitForSipi;
-  machine_.board.attach(i, processor->vcpu->state());
-  environment_.processor(i).vcpu.store(processor->vcpu.get());
-  processors_.push_back(std::move(processor));
-  return {};
-}
-
-// To the engine, if that has some: before it has run anything.
-Status Vm::lend_local_apics() {
-  irq::MessageSink* apics = group_ == nullptr ? nullptr : group_->local_apics();
-  if (apics == nullptr) return {};
-  machine_.board.lend_local_apics(apics);
-  for (auto& processor : processors_) {
-    TRY(processor->vcpu->take_apic(machine_.board.local_apic(processor->number).lend()));
-  }
-  return {};
 }
 
 Status Vm::load(const board::boot::Request& request) {
@@ -229,6 +150,15 @@ usize Vm::input(unsigned port, std::span<const u8> bytes) {
   BoardGuard board(machine_);
   board.feed(port);
   return taken;
+}
+
+std::vector<Vm::Count> Vm::counts(unsigned processor) const {
+  std::vector<Count> counts;
+  Processor& one = *processors_[processor];
+  for (const engine::NamedCounter& each : one.vcpu->counters()) counts.push_back({each.name, each.counter->value()});
+  const auto seen = one.platform.counters().all();
+  for (usize i = 0; i < seen.size(); ++i) counts.push_back({ProcessorCounters::kNames[i], seen[i]->value()});
+  return counts;
 }
 
 void Vm::press_power_button() {
@@ -303,9 +233,11 @@ Status Vm::run_until_ended(Processor& processor) {
     machine_.dma.leave(processor.number);
     machine_.gate.leave(processor.number);
     if (exit.reason == engine::ExitReason::Halted) {
+      processor.platform.counters().sleep.count();
       give_turn(processor);
       sleep(processor);
     } else if (exit.reason == engine::ExitReason::Kicked) {
+      processor.platform.counters().kick.count();
       give_way(processor);
       if (look) look_whether_deaf(processor, *look);
     } else if (exit.reason == engine::ExitReason::Shutdown) {

@@ -20,6 +20,7 @@
 #include "cpu/model.hpp"
 #include "engine/factory.hpp"
 #include "engine/lockstep/lock_step.hpp"
+#include "engine/relay/relay.hpp"
 #include "host/guest_ram.hpp"
 #include "host/mapping.hpp"
 #include "vm/devices.hpp"
@@ -95,13 +96,33 @@ class Vm {
   Ending join();
   // To be read after join(): for a dump.
   [[nodiscard]] const cpu::State& state(unsigned processor) { return processors_[processor]->vcpu->state(); }
+  // What a processor has counted so far: its engine's first, then what the machine has seen of it.
+  struct Count {
+    const char* name;
+    u64 value;
+  };
+  [[nodiscard]] std::vector<Count> counts(unsigned processor) const;
+  [[nodiscard]] unsigned processors() const { return static_cast<unsigned>(processors_.size()); }
+  [[nodiscard]] const char* engine_name() const { return engine_name_; }
   [[nodiscard]] Trace& trace() { return trace_; }
   [[nodiscard]] u64 tsc_hz() const { return clock_.hz(); }
 
  private:
+  // The board's side of a relay.
+  class RelayBoard final : public relay::Board {
+   public:
+    RelayBoard(Machine& machine, unsigned processor) : machine_(machine), processor_(processor) {}
+    void attached(const cpu::State& state) override;
+    Status lend_apic(engine::Vcpu& to, irq::MessageSink& elsewhere) override;
+    Status take_back_apic(engine::Vcpu& from) override;
+
+   private:
+    Machine& machine_;
+    const unsigned processor_;
+  };
   struct Processor {
     Processor(Machine& machine, unsigned i, const cpu::Model& which, Trace* trace)
-        : number(i), model(which), platform(machine, i, trace) {}
+        : number(i), model(which), platform(machine, i, trace), relay_board(machine, i) {}
     // Power-on.
     void reset() {
       cpu::reset(vcpu->state(), false);
@@ -110,12 +131,13 @@ class Vm {
     unsigned number;
     cpu::Model model;
     GuardedPlatform platform;
+    RelayBoard relay_board;
     std::unique_ptr<engine::Vcpu> vcpu;
     std::thread thread;
     std::atomic<u32> over = 0;  // its thread is about to end
   };
 
-  Vm(const Config& config, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom);
+  Vm(const Config& config, std::optional<relay::Options> relay, const host::TscClock& clock, Attention attention, host::GuestRam ram, host::Mapping rom);
 
   [[nodiscard]] bool is_console(unsigned port) const { return port == serial_ports_ && devices_.console() != nullptr; }
   // The environment's, for a port that is not the console.
@@ -124,6 +146,9 @@ class Vm {
     return kSerialPorts + port - serial_ports_ - (devices_.console() != nullptr ? 1 : 0);
   }
 
+  // Those this process may run on.
+  static unsigned host_processors();
+  static const char* no_direct(const Config& config);
   Status lend_local_apics();
   Status make_processor(unsigned i, const Config& config);
   void run_processor(Processor& processor);
@@ -143,10 +168,12 @@ class Vm {
   host::Mapping rom_;  // empty: there is none
   HostedEnvironment environment_;
   Machine machine_;
+  const std::optional<relay::Options> relay_;
   const bool sleeps_inside_;  // processors do, in their engine, which has their local APICs
   Turns turns_;
   Devices devices_;
   unsigned serial_ports_;
+  const char* const engine_name_;
   const host::ThreadRole role_;  // of the vCPU threads
   Trace trace_;
   std::unique_ptr<engine::Group> group_;  // null: the engine needs none

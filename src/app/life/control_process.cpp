@@ -75,6 +75,7 @@ class ControlProcess {
     if (got <= 0) {
       line_ = host::UniqueFd();
     } else if (const auto event = life::JsonObject::parse({bytes, static_cast<usize>(got)})) {
+      if (event->text("event") == "stat") return control_.answer(static_cast<u64>(event->number("id")), counts_answer(*event));
       attachments_.heard(*event);
     }
   }
@@ -85,11 +86,17 @@ class ControlProcess {
   }
   ControlServer::Answer handle(const life::JsonObject& request, ControlServer::Caller caller) {
     const std::string what = request.text("do");
+    life::JsonObject answer;
     if (what == "attach")
       return attachments_.attach(request, std::move(caller.files), caller.id, clock_now());
     if (what == "detach") return attachments_.detach(request, caller.id, clock_now());
     if (what == "devices") return attachments_.list();
-    life::JsonObject answer;
+    if (what == "stat") {
+      life::JsonObject question;
+      question.set("do", "stat").set("id", static_cast<i64>(caller.id)).set("processor", request.number("processor"));
+      if (send(question.line(), {})) return {};
+      return answer.set("ok", false).set("error", "The machine does not run just now.");
+    }
     if (what == "status") return answer.set("ok", true).set("state", "running");
     if (what == "power-button") {
       send({&line::kPressPowerButton, 1}, {});
@@ -97,7 +104,7 @@ class ControlProcess {
     }
     return answer.set("ok", false)
         .set("error", "There is no request \"" + what +
-                          "\"; there are status, power-button, attach, detach and devices.");
+                          "\"; there are status, power-button, attach, detach, devices and stat.");
   }
 
   host::UniqueFd listener_, line_;

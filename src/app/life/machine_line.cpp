@@ -24,7 +24,7 @@ void MachineLine::read() {
 }
 
 void MachineLine::serve(vm::Vm& vm) {
-  for (Request& request : std::exchange(requests_, {})) obey(vm.slots(), request);
+  for (Request& request : std::exchange(requests_, {})) obey(vm, request);
   while (const auto event = vm.slots().next_event()) tell(*event);
 }
 
@@ -33,8 +33,29 @@ void MachineLine::say(const std::string& message) const {
   }
 }
 
-void MachineLine::obey(vm::Slots& slots, Request& request) const {
+life::JsonObject counts_answer(const life::JsonObject& event) {
+  life::JsonObject answer;
+  answer.set("ok", true).set("engine", event.text("engine")).set("processors", event.number("processors"));
+  return answer.set("counts", event.text("counts"));
+}
+
+void MachineLine::tell_counts(const vm::Vm& vm, const life::JsonObject& request) const {
+  life::JsonObject answer;
+  answer.set("event", "stat").set("id", request.number("id")).set("engine", vm.engine_name());
+  answer.set("processors", i64{vm.processors()});
+  const i64 processor = request.number("processor");
+  std::string counts;
+  if (processor >= 0 && processor < vm.processors()) {
+    for (const auto& [name, value] : vm.counts(static_cast<unsigned>(processor)))
+      counts += std::string(name) + "\t" + std::to_string(value) + "\n";
+  }
+  say(answer.set("counts", counts).line());
+}
+
+void MachineLine::obey(vm::Vm& vm, Request& request) const {
+  vm::Slots& slots = vm.slots();
   const life::JsonObject& text = request.text;
+  if (text.text("do") == "stat") return tell_counts(vm, text);
   if (text.text("do") == "detach") {
     const auto slot = static_cast<unsigned>(text.number("slot"));
     const bool surprise = text.is_true("surprise");

@@ -18,8 +18,10 @@ namespace nacre::app {
 // files:
 //   {"do":"attach","id":N,"disk":PATH,…}     {"do":"attach","id":N,"net":TEXT}
 //   {"do":"detach","slot":N,"surprise":BOOL}
+//   {"do":"stat","id":N,"processor":N}
 // From it: "started", then "ended REASON MESSAGE"; nothing more comes of a machine that died otherwise. In
 // between, of its slots (vm/slots.hpp):
+//   {"event":"stat","id":N,"processors":N,"engine":NAME,"counts":"NAME\tVALUE\n…"}
 //   {"event":"coming","id":N,"slot":N} {"event":"plugged"|"in-use"|"gone"|"refused","slot":N,"why":TEXT}
 namespace line {
 inline constexpr char kPressPowerButton = 'p', kStop = 'q';
@@ -28,6 +30,9 @@ inline constexpr const char kPowerOff[] = "power-off", kReset[] = "reset", kPani
                             kTripleFault[] = "triple-fault", kStopped[] = "stopped", kFailed[] = "failed";
 inline constexpr usize kMostBytes = 8192;
 }  // namespace line
+
+// What who asked for counts is told, from the machine's event.
+life::JsonObject counts_answer(const life::JsonObject& event);
 
 class MachineLine {
  public:
@@ -48,7 +53,8 @@ class MachineLine {
     life::JsonObject text;
     std::vector<host::UniqueFd> files;
   };
-  void obey(vm::Slots& slots, Request& request) const;
+  void obey(vm::Vm& vm, Request& request) const;
+  void tell_counts(const vm::Vm& vm, const life::JsonObject& request) const;
   static Result<unsigned> attach(vm::Slots& slots, Request& request);
   void tell(const vm::SlotEvent& event) const;
 

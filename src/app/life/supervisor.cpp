@@ -222,6 +222,7 @@ void Supervisor::read_line() {
   } else if (message.starts_with(line::kEnded)) {
     last_message_ = message.substr(std::strlen(line::kEnded));
   } else if (const auto event = life::JsonObject::parse(message)) {
+    if (event->text("event") == "stat") return control_.answer(static_cast<u64>(event->number("id")), counts_answer(*event));
     attachments_.heard(*event);
   }
 }
@@ -337,9 +338,15 @@ ControlServer::Answer Supervisor::handle(const life::JsonObject& request, Contro
   if (what == "attach") return attachments_.attach(request, std::move(caller.files), caller.id, clock_now());
   if (what == "detach") return attachments_.detach(request, caller.id, clock_now());
   if (what == "devices") return attachments_.list();
+  if (what == "stat") {
+    life::JsonObject question;
+    question.set("do", "stat").set("id", static_cast<i64>(caller.id)).set("processor", request.number("processor"));
+    if (send_to_machine(question, {})) return {};
+    return answer.set("ok", false).set("error", "The machine does not run just now.");
+  }
   return answer.set("ok", false)
       .set("error", "There is no request \"" + what +
-                        "\"; there are status, power-button, stop, attach, detach and devices.");
+                        "\"; there are status, power-button, stop, attach, detach, devices and stat.");
 }
 
 }  // namespace nacre::app

@@ -8,9 +8,25 @@
 #include <string>
 
 #include "base/types.hpp"
+#include "engine/counter.hpp"
 #include "host/fd.hpp"
 
 namespace nacre::kvm {
+
+// Why a vCPU came back.
+enum class ExitKind : u8 {
+  PortRead, PortWrite, MemoryRead, MemoryWrite, MsrRead, MsrWrite, Halt, InterruptWindow, EndOfInterrupt, Signal, NoEmulation, Debug, Other, count
+};
+[[nodiscard]] const char* name_of(ExitKind kind);
+
+// How often, for the user.
+struct ExitCounters {
+  ExitCounters();
+  ExitCounters(const ExitCounters&) = delete;
+  ExitCounters& operator=(const ExitCounters&) = delete;
+  engine::Counter all, by_kind[static_cast<usize>(ExitKind::count)];
+  engine::NamedCounter named[static_cast<usize>(ExitKind::count) + 1];
+};
 
 class Record {
  public:
@@ -21,11 +37,11 @@ class Record {
   Record& operator=(const Record&) = delete;
   ~Record();
 
-  void count(const char* kind, u64 detail) { ++counts_[{kind, detail}]; }
+  void count(ExitKind kind, u64 detail) { ++counts_[{kind, detail}]; }
 
  private:
   host::UniqueFd file_;  // opened at first: later the vCPU's thread may open none
-  std::map<std::pair<std::string, u64>, u64> counts_;
+  std::map<std::pair<ExitKind, u64>, u64> counts_;
 };
 
 }  // namespace nacre::kvm

@@ -169,7 +169,7 @@ Exit KvmVcpu::run() {
     open_ = run_.ready_for_interrupt_injection != 0 && run_.if_flag != 0;
     if (!has_apic() && run_.cr8 != cr8) context_.platform.set_task_priority(static_cast<u8>(run_.cr8));
     if (result < 0) {
-      if (record_) record_->count("signal", 0);
+      note(ExitKind::Signal, 0);
       if (number == EINTR || number == EAGAIN) continue;
       return {ExitReason::Failed, host::error_with_number(number, "KVM cannot run the processor")};
     }
@@ -178,32 +178,39 @@ Exit KvmVcpu::run() {
   }
 }
 
+void KvmVcpu::note(ExitKind kind, u64 detail) {
+  counters_.all.count();
+  counters_.by_kind[static_cast<usize>(kind)].count();
+  if (record_) record_->count(kind, detail);
+}
+
 void KvmVcpu::note_exit() {
   switch (run_.exit_reason) {
     case KVM_EXIT_IO:
-      return record_->count(run_.io.direction == KVM_EXIT_IO_OUT ? "port write" : "port read", run_.io.port);
+      return note(run_.io.direction == KVM_EXIT_IO_OUT ? ExitKind::PortWrite : ExitKind::PortRead, run_.io.port);
     case KVM_EXIT_MMIO:
-      return record_->count(run_.mmio.is_write != 0 ? "memory write" : "memory read",
-                            run_.mmio.phys_addr & ~u64{0xf});
+      return note(run_.mmio.is_write != 0 ? ExitKind::MemoryWrite : ExitKind::MemoryRead, run_.mmio.phys_addr & ~u64{0xf});
     case KVM_EXIT_X86_RDMSR:
+      return note(ExitKind::MsrRead, run_.msr.index);
     case KVM_EXIT_X86_WRMSR:
-      return record_->count(run_.exit_reason == KVM_EXIT_X86_WRMSR ? "msr write" : "msr read",
-                            run_.msr.index);
-    case KVM_EXIT_IOAPIC_EOI:
-      return record_->count("end of interrupt", run_.eoi.vector);
+      return note(ExitKind::MsrWrite, run_.msr.index);
     case KVM_EXIT_HLT:
-      return record_->count("halt", 0);
+      return note(ExitKind::Halt, 0);
+    case KVM_EXIT_IOAPIC_EOI:
+      return note(ExitKind::EndOfInterrupt, run_.eoi.vector);
     case KVM_EXIT_IRQ_WINDOW_OPEN:
-      return record_->count("interrupt window", 0);
+      return note(ExitKind::InterruptWindow, 0);
     case KVM_EXIT_INTERNAL_ERROR:
-      return record_->count("no emulation", run_.internal.suberror);
+      return note(ExitKind::NoEmulation, run_.internal.suberror);
+    case KVM_EXIT_DEBUG:
+      return note(ExitKind::Debug, 0);
     default:
-      return record_->count("other", run_.exit_reason);
+      return note(ExitKind::Other, run_.exit_reason);
   }
 }
 
 std::optional<Exit> KvmVcpu::after_run() {
-  if (record_) note_exit();
+  note_exit();
   switch (run_.exit_reason) {
     case KVM_EXIT_IO:
       port_access();

@@ -27,6 +27,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // Whoever has not asked for the state since KVM ran cannot have changed it.
   void state_changed() override { changed_ |= current_ == Current::All; }
   void memory_changed(GuestPhysical, u64) override {}  // the processor sees to it
+  [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_.named; }
   Status take_apic(const irq::LocalApic::Loan& loan) override;
   Result<irq::LocalApic::Loan> return_apic() override;
 
@@ -67,6 +68,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   void offer_interrupt();
   std::optional<engine::Exit> after_run();
   void note_exit();
+  void note(ExitKind kind, u64 detail);
   std::optional<engine::Exit> interpret_one();
   void port_access();
   void memory_access();
@@ -93,6 +95,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   std::atomic<bool> thread_known_{false};
   std::optional<Error> failure_;
   const std::unique_ptr<Record> record_;
+  ExitCounters counters_;
 };
 
 }  // namespace nacre::kvm

@@ -26,6 +26,8 @@ int open_file(const std::string& name) {
 
 }  // namespace
 
+const char* name_of(Help help) { return kNames[static_cast<usize>(help)]; }
+
 // The files are opened now: later the vCPU's thread may open none.
 std::unique_ptr<Record> Record::create(unsigned processor) {
   const char* prefix = std::getenv("NACRE_SOFT_RECORD");

@@ -36,6 +36,8 @@ enum class Help : u8 {
   count
 };
 
+[[nodiscard]] const char* name_of(Help help);
+
 class Record {
  public:
   // Null unless the environment asks for it.

@@ -70,6 +70,7 @@ Block* SoftVcpu::block_at(u64 linear, u32 mode, Lasting& lasting, Reached reache
     forget_blocks(store);
     made = store.add(translator_, input, physical);
   }
+  counters_.blocks_made.count();
   return made;
 }
 
@@ -113,6 +114,7 @@ Block* SoftVcpu::tail_at(u64 linear, u32 mode, Lasting& lasting) {
     forget_blocks(store);
     made = store.add_spanning(translator_, input, second->physical, bytes);
   }
+  counters_.blocks_made.count();
   return made;
 }
 

@@ -63,6 +63,7 @@ class SoftVcpu final : public CountedVcpu,
   void state_changed() override;
   void activity_changed() override {}  // run() looks at it
   void memory_changed(GuestPhysical address, u64 bytes) override;
+  [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_.named; }
 
   void set_fuel(u64 fuel) override {
     context_->fuel = fuel;
@@ -248,6 +249,7 @@ class SoftVcpu final : public CountedVcpu,
   NACRE_NOT_INSTRUMENTED void put_away_vector();
   NACRE_NOT_INSTRUMENTED void take_back_vector();
   void note(Help help, u64 rip) {
+    counters_.by_help[static_cast<usize>(help)].count();
     if (record_ == nullptr) return;
     put_away_vector();
     record_->count(help, rip);
@@ -285,6 +287,18 @@ class SoftVcpu final : public CountedVcpu,
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
+  // What is worth telling a user; the developer's is in the record.
+  struct Counters {
+    static constexpr usize kHelps = static_cast<usize>(Help::count);
+    Counters() {
+      named[0] = {"blocks made", &blocks_made};
+      for (usize i = 0; i < kHelps; ++i) named[i + 1] = {name_of(static_cast<Help>(i)), &by_help[i]};
+    }
+    Counters(const Counters&) = delete;
+    Counters& operator=(const Counters&) = delete;
+    engine::Counter blocks_made, by_help[kHelps];
+    engine::NamedCounter named[kHelps + 1];
+  } counters_;
   const std::unique_ptr<Record> record_ = Record::create(me_);
 };
 
