@@ -54,11 +54,11 @@ bool has_local_apics(Kind kind) { return kind == Kind::Kvm && kvm::has_local_api
 
 Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
                                           [[maybe_unused]] const memory::AddressSpace& memory,
-                                          [[maybe_unused]] unsigned processors) {
+                                          [[maybe_unused]] unsigned processors, Apics apics) {
 #ifdef NACRE_HAS_SOFT
   if (kind == Kind::Soft) return soft::make_group(memory, processors);
 #endif
-  if (kind == Kind::Kvm) return kvm::make_group(memory);
+  if (kind == Kind::Kvm) return kvm::make_group(memory, apics == Apics::Engine);
   return std::unique_ptr<Group>();
 }
 

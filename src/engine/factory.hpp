@@ -42,7 +42,10 @@ Result<Processor> processor_of(Kind kind);
 bool has_local_apics(Kind kind);
 
 // After the memory's regions are known, before the first make_vcpu. Null: this engine's share nothing.
-Result<std::unique_ptr<Group>> make_group(Kind kind, const memory::AddressSpace& memory, unsigned processors);
+// Apics::Engine: its own local APICs, where has_local_apics(); the caller lends them the board's.
+enum class Apics : u8 { Board, Engine };
+Result<std::unique_ptr<Group>> make_group(Kind kind, const memory::AddressSpace& memory, unsigned processors,
+                                          Apics apics = Apics::Board);
 Result<std::unique_ptr<Vcpu>> make_vcpu(Kind kind, const EngineContext& context);
 
 }  // namespace nacre::engine

@@ -64,7 +64,7 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   const memory::AddressSpace& memory = vm->machine_.board.memory();
-  vm->group_ = vm->relay_ ? TRY(relay::make_group(*vm->relay_, memory)) : TRY(engine::make_group(config.engine, memory, config.processors));
+  vm->group_ = vm->relay_ ? TRY(relay::make_group(*vm->relay_, memory)) : TRY(engine::make_group(config.engine, memory, config.processors, engine::Apics::Engine));
   vm->machine_.group = vm->group_.get();
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();

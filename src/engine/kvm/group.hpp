@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <vector>
 
 #include "engine/context.hpp"
 #include "engine/kvm/chip.hpp"
@@ -19,7 +20,12 @@ class VmGroup final : public engine::Group {
   void give_back_writes(GuestPhysical address, int event) override;
   [[nodiscard]] bool has_chip() const { return chip_ != nullptr; }
 
-  static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory);
+  static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory, bool apics);
+
+  // Whether KVM notes which pages of RAM the guest writes to. Before it runs: slots are not changed later.
+  Status log_writes(bool wanted);
+  // Marks those written since the last call with memory::PageFlag::dirty. Any thread.
+  Status collect_writes();
 
   [[nodiscard]] const System& system() const { return system_; }
   [[nodiscard]] int file() const { return vm_.number(); }
@@ -29,6 +35,11 @@ class VmGroup final : public engine::Group {
       : system_(std::move(system)),
         vm_(std::move(vm)),
         diverts_(system_.can(KVM_CAP_IOEVENTFD) > 0 && system_.can(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0) {}
+  // A memory slot of RAM.
+  struct Slot {
+    kvm_userspace_memory_region region;
+    u8* page_flags;
+  };
   Status add_slots(const memory::AddressSpace& memory);
   Status ask_for_msrs();
 
@@ -36,6 +47,7 @@ class VmGroup final : public engine::Group {
   host::UniqueFd vm_;
   const bool diverts_;  // it has ioeventfds
   std::unique_ptr<Chip> chip_;
+  std::vector<Slot> ram_;
 };
 
 }  // namespace nacre::kvm

@@ -11,8 +11,8 @@
 
 namespace nacre::kvm {
 
-// The VM with its memory slots. `memory` has all its regions already.
-Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory);
+// The VM with its memory slots. `memory` has all its regions already. `apics`: with local APICs, where has_local_apics().
+Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory, bool apics);
 // EngineContext::group is the VM.
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& context);
 

@@ -13,6 +13,7 @@
 #include "engine/conformance/machine.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/kvm/group.hpp"
+#include "engine/kvm/vcpu.hpp"
 #include "host/fd.hpp"
 #include "host/signals.hpp"
 
@@ -36,7 +37,7 @@ class Kvm : public ::testing::Test {
     const auto maker = [this,
                         kvm](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
       if (!kvm) return engine::make_interp(context);
-      group_ = TRY(make_group(context.memory));
+      group_ = TRY(make_group(context.memory, false));
       engine::EngineContext with_group = context;
       with_group.group = group_.get();
       return make(with_group);
@@ -216,6 +217,58 @@ TEST_F(Kvm, diverted_writes_reach_their_descriptor) {
   ring_three_times();
   EXPECT_LT(read(event.number(), &count, sizeof count), 0);
   EXPECT_EQ(device.sum, 6u);
+}
+
+GUEST_CODE(writes_two_pages, "movl $1, 0x400010\n movl $2, 0x403ff0\n mov 0x405000, %eax\n hlt")
+
+TEST_F(Kvm, written_pages_are_logged_once) {
+  auto m = machine(true);
+  auto& group = static_cast<VmGroup&>(*group_);
+  ASSERT_TRUE(group.log_writes(true).ok());
+  m->load(kProgram, writes_two_pages);
+  ASSERT_EQ(m->run(), engine::ExitReason::Halted);
+  const auto is_dirty = [&](u64 address) {
+    u8* flags = m->space.page_flags(GuestPhysical(address));
+    const bool dirty = (*flags & memory::PageFlag::dirty) != 0;
+    *flags = 0;
+    return dirty;
+  };
+  ASSERT_TRUE(group.collect_writes().ok());
+  EXPECT_TRUE(is_dirty(0x400000));
+  EXPECT_TRUE(is_dirty(0x403000));
+  EXPECT_FALSE(is_dirty(0x401000));
+  EXPECT_FALSE(is_dirty(0x405000));
+  ASSERT_TRUE(group.collect_writes().ok());
+  EXPECT_FALSE(is_dirty(0x400000));
+}
+
+GUEST_CODE(counts_a_little, "inc %eax\n inc %eax\n inc %eax\n inc %eax\n inc %eax\n hlt")  // two bytes each
+
+TEST_F(Kvm, stops_for_a_debugger) {
+  auto m = machine(true);
+  m->load(kProgram, counts_a_little);
+  auto& vcpu = static_cast<KvmVcpu&>(*m->vcpu);
+  KvmVcpu::Stops stops;
+  stops.before[1] = kProgram + 4;
+  vcpu.state_changed();
+  ASSERT_TRUE(vcpu.stop_at(stops).ok());
+  EXPECT_EQ(vcpu.run().reason, engine::ExitReason::Kicked);
+  EXPECT_EQ(vcpu.take_stop(), kProgram + 4);
+  EXPECT_EQ(vcpu.take_stop(), std::nullopt);
+  EXPECT_EQ(vcpu.state().gpr[x86::RAX], 2u);
+  stops = {};
+  stops.each_instruction = true;
+  ASSERT_TRUE(vcpu.stop_at(stops).ok());
+  for (u64 i = 3; i <= 4; ++i) {
+    EXPECT_EQ(vcpu.run().reason, engine::ExitReason::Kicked);
+    EXPECT_EQ(vcpu.take_stop(), kProgram + 2 * i);
+    EXPECT_EQ(vcpu.state().gpr[x86::RAX], i);
+    EXPECT_EQ(vcpu.state().rflags & x86::Rflags::TF, 0u);
+  }
+  ASSERT_TRUE(vcpu.stop_at({}).ok());
+  EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+  EXPECT_EQ(vcpu.take_stop(), std::nullopt);
+  EXPECT_EQ(vcpu.state().gpr[x86::RAX], 5u);
 }
 
 GUEST_CODE(spins, "1: inc %rax\n jmp 1b")

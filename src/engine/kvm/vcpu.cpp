@@ -233,6 +233,9 @@ std::optional<Exit> KvmVcpu::after_run() {
     case KVM_EXIT_IRQ_WINDOW_OPEN:
     case KVM_EXIT_SET_TPR:
       return std::nullopt;
+    case KVM_EXIT_DEBUG:
+      stopped_at_ = run_.debug.arch.pc;
+      return Exit{};
     case KVM_EXIT_IOAPIC_EOI:
       context_.platform.end_of_interrupt(run_.eoi.vector);
       return std::nullopt;
@@ -335,6 +338,27 @@ void KvmVcpu::write_msr() {
   if (offset == state_.tsc_offset) return;
   __atomic_store_n(&state_.tsc_offset, offset, __ATOMIC_RELAXED);  // the local APIC's timer looks at it
   write_tsc_offset();
+}
+
+Status KvmVcpu::stop_at(const Stops& stops) {
+  kvm_guest_debug asked = {};
+  // SDM vol. 3, 17.2.4: an enable bit for each; execution, one byte, is 0.
+  u64 enabled = 0;
+  for (unsigned i = 0; i < stops.before.size(); ++i) {
+    if (!stops.before[i]) continue;
+    asked.arch.debugreg[i] = *stops.before[i];
+    enabled |= u64{2} << 2 * i;
+  }
+  if (stops.each_instruction) asked.control |= KVM_GUESTDBG_SINGLESTEP;
+  if (enabled != 0) asked.control |= KVM_GUESTDBG_USE_HW_BP;
+  if (asked.control != 0) asked.control |= KVM_GUESTDBG_ENABLE;
+  asked.arch.debugreg[7] = enabled | 0x400;
+  // The trap flag that KVM sets for a step is not to be taken for the guest's.
+  if (changed_) write_all();
+  if (failure_) return *failure_;
+  if (request(file_.number(), KVM_SET_GUEST_DEBUG, &asked) != 0)
+    return host::errno_error("KVM does not stop the guest for a debugger");
+  return {};
 }
 
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& context) {

@@ -1,8 +1,10 @@
 // KvmVcpu: one vCPU of KVM's as an engine::Vcpu. docs/adr/0018-kvm-engine.md.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/context.hpp"
@@ -27,6 +29,15 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // Whoever has not asked for the state since KVM ran cannot have changed it.
   void state_changed() override { changed_ |= current_ == Current::All; }
   void memory_changed(GuestPhysical, u64) override {}  // the processor sees to it
+  // For debuggers: where the guest is to stop, until the next call; what its own debug registers say counts for nothing
+  // meanwhile. As state(): while run() is not executing.
+  struct Stops {
+    bool each_instruction = false;
+    std::array<std::optional<u64>, 4> before;  // an instruction at this linear address
+  };
+  Status stop_at(const Stops& stops);
+  // After run() has returned Kicked: it stopped there, once.
+  [[nodiscard]] std::optional<u64> take_stop() { return std::exchange(stopped_at_, std::nullopt); }
   [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_.named; }
   Status take_apic(const irq::LocalApic::Loan& loan) override;
   Result<irq::LocalApic::Loan> return_apic() override;
@@ -94,6 +105,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
   std::optional<Error> failure_;
+  std::optional<u64> stopped_at_;
   const std::unique_ptr<Record> record_;
   ExitCounters counters_;
 };

@@ -156,7 +156,7 @@ Result<std::optional<Options>> asked() {
 
 Result<std::unique_ptr<engine::Group>> make_group(const Options& options, const memory::AddressSpace& memory) {
   std::vector<std::unique_ptr<engine::Group>> groups;
-  for (const Kind kind : options.engines) groups.push_back(TRY(engine::make_group(kind, memory, 1)));
+  for (const Kind kind : options.engines) groups.push_back(TRY(engine::make_group(kind, memory, 1, engine::Apics::Engine)));
   return std::unique_ptr<engine::Group>(std::make_unique<Groups>(std::move(groups)));
 }
 
