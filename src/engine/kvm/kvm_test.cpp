@@ -118,7 +118,7 @@ TEST_F(Kvm, state_goes_in_and_comes_out) {
   s.gpr[x86::RSP] = conformance::kStackTop;
   s.lstar = 0xffffffff81000000, s.star = 0x0023001000000000, s.fmask = 0x47700,
   s.kernel_gs_base = 0xffff888000000000;
-  s.sysenter_cs = 0x10, s.sysenter_eip = 0xffffffff81001000, s.sysenter_esp = 0xffffffff82000000;
+  s.sysenter_cs = 0x10, s.sysenter_eip = 0x81001000, s.sysenter_esp = 0x82000000;  // an AMD processor's have 32 bits
   s.segment[x86::FS].base = 0x7f0000001000, s.segment[x86::GS].base = 0xffff888000001000;
   s.cr2 = 0x123456789000;
   s.dr[0] = 0x10, s.dr[1] = 0x20, s.dr[2] = 0x30, s.dr[3] = 0x40;
@@ -219,7 +219,8 @@ TEST_F(Kvm, diverted_writes_reach_their_descriptor) {
   EXPECT_EQ(device.sum, 6u);
 }
 
-GUEST_CODE(writes_two_pages, "movl $1, 0x400010\n movl $2, 0x403ff0\n mov 0x405000, %eax\n hlt")
+// (What is read first may count as written: KVM makes it writable at once.)
+GUEST_CODE(writes_two_pages, "movl $1, 0x400010\n movl $2, 0x403ff0\n hlt")
 
 TEST_F(Kvm, written_pages_are_logged_once) {
   auto m = machine(true);
@@ -237,14 +238,13 @@ TEST_F(Kvm, written_pages_are_logged_once) {
   EXPECT_TRUE(is_dirty(0x400000));
   EXPECT_TRUE(is_dirty(0x403000));
   EXPECT_FALSE(is_dirty(0x401000));
-  EXPECT_FALSE(is_dirty(0x405000));
   ASSERT_TRUE(group.collect_writes().ok());
   EXPECT_FALSE(is_dirty(0x400000));
 }
 
 GUEST_CODE(counts_a_little, "inc %eax\n inc %eax\n inc %eax\n inc %eax\n inc %eax\n hlt")  // two bytes each
 
-TEST_F(Kvm, stops_for_a_debugger) {
+TEST_F(Kvm, stops_before_an_address) {
   auto m = machine(true);
   m->load(kProgram, counts_a_little);
   auto& vcpu = static_cast<KvmVcpu&>(*m->vcpu);
@@ -256,10 +256,19 @@ TEST_F(Kvm, stops_for_a_debugger) {
   EXPECT_EQ(vcpu.take_stop(), kProgram + 4);
   EXPECT_EQ(vcpu.take_stop(), std::nullopt);
   EXPECT_EQ(vcpu.state().gpr[x86::RAX], 2u);
-  stops = {};
+  ASSERT_TRUE(vcpu.stop_at({}).ok());
+  EXPECT_EQ(m->run(), engine::ExitReason::Halted);
+}
+
+TEST_F(Kvm, steps_for_a_debugger) {
+  auto m = machine(true);
+  m->load(kProgram, counts_a_little);
+  auto& vcpu = static_cast<KvmVcpu&>(*m->vcpu);
+  KvmVcpu::Stops stops;
   stops.each_instruction = true;
+  vcpu.state_changed();
   ASSERT_TRUE(vcpu.stop_at(stops).ok());
-  for (u64 i = 3; i <= 4; ++i) {
+  for (u64 i = 1; i <= 4; ++i) {
     EXPECT_EQ(vcpu.run().reason, engine::ExitReason::Kicked);
     EXPECT_EQ(vcpu.take_stop(), kProgram + 2 * i);
     EXPECT_EQ(vcpu.state().gpr[x86::RAX], i);
