@@ -13,3 +13,11 @@ boot() {
   [[ -r $kernel && -r $initrd ]] || fail "there is no $kernel or no $4: './test release' makes them."
   timeout "${limit:-1200}" ${launcher:+"$launcher"} "$1" boot --engine "$2" --memory 512M --kernel "$kernel" --initrd "$initrd" --append "panic=-1 $5" "${@:6}" </dev/null
 }
+
+# Ends the test as skipped where this host has no such engine.
+skip_without_engine() { # $1 = nacre, $2 = engine
+  [[ $2 == kvm ]] || return 0
+  "$1" info | grep -q '/dev/kvm is usable$' && return 0
+  echo "skipped: $("$1" info | grep '^virtualization')"
+  exit 77
+}

@@ -46,11 +46,16 @@ Status possible(Kind kind) {
 }
 
 Result<Processor> processor_of(Kind kind) {
-  if (kind == Kind::Kvm) return Processor{TRY(kvm::host_cpuid()), cpu::Execution::Direct};
+  if (kind == Kind::Kvm && kvm::fitness().fast) return Processor{TRY(kvm::host_cpuid()), cpu::Execution::Direct};
   return Processor{std::make_unique<cpu::NativeCpuid>(), cpu::Execution::Translated};
 }
 
 bool has_local_apics(Kind kind) { return kind == Kind::Kvm && kvm::has_local_apics(); }
+
+host::ThreadRole role_of(Kind kind) {
+  if (kind != Kind::Kvm) return host::ThreadRole::Processor;
+  return kvm::fitness().fast ? host::ThreadRole::KvmProcessor : host::ThreadRole::KvmUserProcessor;
+}
 
 Result<std::unique_ptr<Group>> make_group([[maybe_unused]] Kind kind,
                                           [[maybe_unused]] const memory::AddressSpace& memory,

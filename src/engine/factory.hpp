@@ -11,6 +11,7 @@
 #include "cpu/model.hpp"
 #include "engine/context.hpp"
 #include "engine/engine.hpp"
+#include "host/confine.hpp"
 
 namespace nacre::engine {
 
@@ -40,6 +41,9 @@ Result<Processor> processor_of(Kind kind);
 // Whether processors of this engine have local APICs of their own here (Group::local_apics()), in which they sleep, and
 // whose paravirtual sides they serve.
 bool has_local_apics(Kind kind);
+
+// What the threads of its processors may ask of the host.
+[[nodiscard]] host::ThreadRole role_of(Kind kind);
 
 // After the memory's regions are known, before the first make_vcpu. Null: this engine's share nothing.
 // Apics::Engine: its own local APICs, where has_local_apics(); the caller lends them the board's.

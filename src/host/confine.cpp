@@ -90,6 +90,13 @@ constexpr u32 kVcpuRequests[] = {
 // Of the threads that have interrupts for the guest, where KVM has its local APICs: they can interrupt their own machine.
 constexpr u32 kMessageRequests[] = {KVM_SIGNAL_MSI};
 
+// Of one that runs user code only: also the slot whose coming and going has KVM forget its shadow page tables.
+constexpr u32 kUserVcpuRequests[] = {
+    KVM_RUN,           KVM_GET_REGS, KVM_SET_REGS, KVM_GET_SREGS, KVM_SET_SREGS, static_cast<u32>(kKvmGetMsrs), static_cast<u32>(kKvmSetMsrs), KVM_GET_XCRS, KVM_SET_XCRS,
+    static_cast<u32>(kKvmGetXsave), static_cast<u32>(kKvmSetXsave), KVM_GET_DEBUGREGS, KVM_SET_DEBUGREGS, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_SET_DEVICE_ATTR,
+    KVM_SET_USER_MEMORY_REGION,
+};
+
 class Filter {
  public:
   explicit Filter(ThreadRole role) {
@@ -135,6 +142,7 @@ class Filter {
     }
     if (role == ThreadRole::Processor) allow_with_values(SYS_ptrace, 0, kStubRequests);
     if (role == ThreadRole::KvmProcessor) allow_with_values(SYS_ioctl, 1, kVcpuRequests);
+    if (role == ThreadRole::KvmUserProcessor) allow_with_values(SYS_ioctl, 1, kUserVcpuRequests);
     if (role == ThreadRole::InputOutput) {
       for (const long call : kInputOutput) allow(call);
       allow_with_values(SYS_ioctl, 1, kTerminalRequests);

@@ -11,6 +11,7 @@ namespace nacre::host {
 enum class ThreadRole : u8 {
   Processor,    // runs guest code: memory, timers, wake-ups, and writing to descriptors that are open
   KvmProcessor, // the same, and what KVM offers for a vCPU; neither new ones nor other memory
+  KvmUserProcessor,  // the same where KVM emulates (kvm/user_vcpu.hpp): and memory, for what that makes it forget
   InputOutput,  // the main thread: the same, and reading, waiting, the terminal, ending
   Device,       // processes virtio queues: reading, writing and flushing disk images that are open
   Sockets,      // processes a socket device's queues: accepting, sending, receiving, closing

@@ -120,12 +120,17 @@ int use_confined(Loop::Kind kind, const std::string& path) {
   int error = write_now(*file, 0, bytes);
   std::vector<Counted> requests(40);
   int complete = 0;
-  const iovec piece = piece_of(bytes);
-  for (Counted& request : requests) {
+  // Each to a place of its own, as what threads write at once must be.
+  constexpr usize kPiece = 64 * kKiB;
+  std::vector<iovec> pieces(requests.size());
+  for (usize i = 0; i < requests.size(); i++) {
+    Counted& request = requests[i];
+    pieces[i] = {bytes.data() + i * kPiece, kPiece};
     request.count = &complete;
     request.kind = Request::Kind::Read;
-    request.length = bytes.size();
-    request.buffers = {&piece, 1};
+    request.offset = i * kPiece;
+    request.length = kPiece;
+    request.buffers = {&pieces[i], 1};
     loop->start(file->number(), request);
   }
   while (complete < 40) loop->wait();

@@ -12,6 +12,7 @@ namespace {
 
 // Three pages and one that VT-x without unrestricted guest needs, below the chips and the firmware, where no
 // RAM is.
+constexpr u64 kSpare = u64{1} << 45;  // above all RAM and windows
 constexpr u64 kIdentityMap = 0xfeffc000, kTss = kIdentityMap + kPageSize;
 
 // MSRs that come to us: the board's, and those that move the time stamp counter.
@@ -88,6 +89,24 @@ Status VmGroup::add_slots(const memory::AddressSpace& memory) {
     if (request(file(), KVM_SET_USER_MEMORY_REGION, &wanted) != 0)
       return host::errno_error("KVM does not take the guest's memory");
     if (!rom && region.page_flags != nullptr) ram_.push_back({wanted, region.page_flags});
+  }
+  spare_slot_ = slot;
+  spare_ = TRY(host::Mapping::anonymous(kPageSize));
+  return {};
+}
+
+// A slot that is deleted takes all shadow pages with it (Linux, arch/x86/kvm/mmu/mmu.c:
+// kvm_mmu_zap_all_fast()).
+Status VmGroup::forget_translations() {
+  const std::lock_guard held(forgetting_);
+  kvm_userspace_memory_region spare = {};
+  spare.slot = spare_slot_;
+  spare.guest_phys_addr = kSpare;
+  spare.userspace_addr = reinterpret_cast<u64>(spare_.data());
+  for (const u64 bytes : {kPageSize, usize{0}}) {
+    spare.memory_size = bytes;
+    if (request(file(), KVM_SET_USER_MEMORY_REGION, &spare) != 0)
+      return host::errno_error("KVM does not drop what it knows of the guest's page tables");
   }
   return {};
 }

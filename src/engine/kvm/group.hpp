@@ -2,11 +2,13 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "engine/context.hpp"
 #include "engine/kvm/chip.hpp"
 #include "engine/kvm/system.hpp"
+#include "host/mapping.hpp"
 #include "memory/address_space.hpp"
 
 namespace nacre::kvm {
@@ -30,11 +32,16 @@ class VmGroup final : public engine::Group {
   [[nodiscard]] const System& system() const { return system_; }
   [[nodiscard]] int file() const { return vm_.number(); }
 
+  // Every translation that KVM has made of the guest's page tables is dropped. Only KVM's own processors are
+  // seen to write to these; so this is for whoever else does. Any thread.
+  Status forget_translations();
+
  private:
   VmGroup(System system, host::UniqueFd vm)
       : system_(std::move(system)),
         vm_(std::move(vm)),
-        diverts_(system_.can(KVM_CAP_IOEVENTFD) > 0 && system_.can(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0) {}
+        diverts_(hardware_virtualization() && system_.can(KVM_CAP_IOEVENTFD) > 0 &&
+                 system_.can(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0) {}
   // A memory slot of RAM.
   struct Slot {
     kvm_userspace_memory_region region;
@@ -48,6 +55,9 @@ class VmGroup final : public engine::Group {
   const bool diverts_;  // it has ioeventfds
   std::unique_ptr<Chip> chip_;
   std::vector<Slot> ram_;
+  host::Mapping spare_;  // RAM of the slot that comes and goes
+  u32 spare_slot_ = 0;
+  std::mutex forgetting_;
 };
 
 }  // namespace nacre::kvm

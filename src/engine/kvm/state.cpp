@@ -209,6 +209,12 @@ void KvmVcpu::read_events() {
   s.nmi_pending = events.nmi.pending != 0;
 }
 
+u8 KvmVcpu::last_exception() {
+  kvm_vcpu_events events = {};
+  must(request(file_.number(), KVM_GET_VCPU_EVENTS, &events), "Cannot read events from KVM");
+  return events.exception.nr;
+}
+
 void KvmVcpu::write_events() {
   const State& s = state_;
   kvm_vcpu_events events = {};

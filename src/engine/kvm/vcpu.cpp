@@ -10,6 +10,7 @@
 
 #include "cpu/model.hpp"
 #include "engine/kvm/kvm.hpp"
+#include "engine/kvm/user_vcpu.hpp"
 #include "host/error.hpp"
 
 namespace nacre::kvm {
@@ -362,6 +363,7 @@ Status KvmVcpu::stop_at(const Stops& stops) {
 }
 
 Result<std::unique_ptr<engine::Vcpu>> make(const engine::EngineContext& context) {
+  if (!hardware_virtualization()) return std::unique_ptr<engine::Vcpu>(TRY(UserVcpu::create(context)));
   return std::unique_ptr<engine::Vcpu>(TRY(KvmVcpu::create(context)));
 }
 

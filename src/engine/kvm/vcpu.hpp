@@ -42,6 +42,10 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   Status take_apic(const irq::LocalApic::Loan& loan) override;
   Result<irq::LocalApic::Loan> return_apic() override;
 
+  // The vector of the last exception that KVM had for the guest since it was given its state. Of use where
+  // its delivery failed.
+  [[nodiscard]] u8 last_exception();
+
  private:
   // What of the state is in state_, since KVM ran last.
   enum class Current : u8 { Nothing, General, All };
@@ -99,7 +103,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   bool unfinished_ = false;  // the instruction that came to us ends with the next KVM_RUN
   bool open_ = false;        // an interrupt could be delivered now
   bool tsc_offset_attribute_ = false;
-  std::vector<u32> msrs_;  // that this KVM has
+  std::vector<u32> msrs_;                     // that this KVM has
   std::optional<irq::LocalApic::Loan> loan_;  // to be written
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
