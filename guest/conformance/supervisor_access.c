@@ -145,6 +145,105 @@ CASE(protection_key_denies_user_writes, "SDM 3A 4.6.2") {
   USER64("mov (%%rdi), %%rax\n" MARK "mov %%rax, (%%rdi)", .rdi = PAGE(0));
   WANT(PF, pf_present | pf_key | pf_write | pf_user);
 }
+// Page 0 as the users' with key 3, and PKRU with these two bits for it: 1 no access, 2 no writes.
+static void key_3(uint32_t rights, uint64_t entry) {
+  map(0, FRAME(0) | entry | 3ull << 59);
+  set_cr4(base_cr4 | cr4_pke);
+  write_pkru(rights << 6);
+}
+CASE(protection_key_of_another_page, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(0, P | W | U);
+  write_pkru(~(3u << 6) & ~3u);
+  USER64("mov %%rax, (%%rdi)", .rdi = PAGE(0));
+  WANT_DONE();
+}
+CASE(protection_key_denies_what_was_allowed_a_moment_ago, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(0, P | W | U);
+  USER64("mov %%rax, (%%rdi)\n mov $0xc0, %%eax\n xor %%ecx, %%ecx\n xor %%edx, %%edx\n .byte 0x0f, 0x01, 0xef\n" MARK
+         "mov (%%rdi), %%rax", .rdi = PAGE(0));
+  WANT(PF, pf_present | pf_key | pf_user);
+}
+CASE(protection_key_and_write_protect, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(2, P | W | U);
+  TRY("mov (%%rbx), %%rax\n" MARK "mov %%rax, (%%rbx)", "b"(PAGE(0)));
+  WANT(PF, pf_present | pf_key | pf_write);
+  uint64_t cr0;
+  __asm__ volatile("mov %%cr0, %0" : "=r"(cr0));
+  __asm__ volatile("mov %0, %%cr0" : : "r"(cr0 & ~0x10000ull));
+  TRY("mov %%rax, (%%rbx)", "b"(PAGE(0)));
+  WANT_DONE();
+  __asm__ volatile("mov %0, %%cr0" : : "r"(cr0));
+}
+CASE(protection_key_is_told_with_other_reasons, "SDM 3A 4.7") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(3, P | U);
+  USER64(MARK "mov %%rax, (%%rdi)", .rdi = PAGE(0));
+  WANT(PF, pf_present | pf_key | pf_write | pf_user);
+}
+CASE(protection_key_of_a_kernel_page, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(3, P | W);
+  TRY("mov %%rax, (%%rbx)", "b"(PAGE(0)));
+  WANT_DONE();
+}
+CASE(protection_key_lets_code_run, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  BYTE(PAGE(0)) = 0xcc;
+  key_3(3, P | U);
+  USER64("jmp *%%rdi", .rdi = PAGE(0));
+  EQUAL(seen.vector, done);
+}
+CASE(protection_key_without_pke, "SDM 3A 4.6.2") {
+  NEEDS(HAS_PKU, "no protection keys");
+  key_3(3, P | W | U);
+  set_cr4(base_cr4);
+  USER64("mov %%rax, (%%rdi)", .rdi = PAGE(0));
+  WANT_DONE();
+}
+CASE(rdpkru_reads_what_was_written, "SDM 2B RDPKRU") {
+  NEEDS(HAS_PKU, "no protection keys");
+  set_cr4(base_cr4 | cr4_pke);
+  write_pkru(0x12345670);
+  TRY("mov $-1, %%rax\n mov $-1, %%rdx\n .byte 0x0f, 0x01, 0xee", "c"(0));
+  WANT_DONE();
+  EQUAL(seen.rax, 0x12345670);
+  EQUAL(seen.rdx, 0);
+}
+CASE(rdpkru_of_another_register, "SDM 2B RDPKRU") {
+  NEEDS(HAS_PKU, "no protection keys");
+  set_cr4(base_cr4 | cr4_pke);
+  TRY(".byte 0x0f, 0x01, 0xee", "c"(1));
+  WANT(GP, 0);
+}
+CASE(wrpkru_with_edx, "SDM 2C WRPKRU") {
+  NEEDS(HAS_PKU, "no protection keys");
+  set_cr4(base_cr4 | cr4_pke);
+  TRY(".byte 0x0f, 0x01, 0xef", "a"(0), "c"(0), "d"(1));
+  WANT(GP, 0);
+}
+CASE(xsave_and_xrstor_of_protection_keys, "SDM 1 13.5.7") {
+  NEEDS(HAS_PKU, "no protection keys");
+  set_cr4(base_cr4 | cr4_pke | cr4_osxsave);
+  const uint64_t image = PAGE(4), at = cpuid(0xd, 9).b;
+  EQUAL(cpuid(0xd, 9).a, 8);
+  write_pkru(0x540);
+  TRY("xor %%ecx, %%ecx\n xor %%edx, %%edx\n mov $0x203, %%eax\n xsetbv\n xsave (%%rbx)", "b"(image));
+  WANT_DONE();
+  EQUAL(QUAD(image + 512) & 0x200, 0x200);
+  EQUAL(LONG(image + at), 0x540);
+  LONG(image + at) = 0xc0;
+  map(0, FRAME(0) | P | W | U | 3ull << 59);
+  TRY("mov (%%rbx), %%rdi\n xrstor (%%rsi)\n" MARK "mov (%%rbx), %%rdi", "b"(PAGE(0)), "S"(image), "a"(0x200), "d"(0));
+  WANT(PF, pf_present | pf_key);
+  // Not in the image: initial, which is 0.
+  QUAD(image + 512) = 0;
+  TRY("xrstor (%%rsi)\n mov (%%rbx), %%rdi\n xor %%ecx, %%ecx\n .byte 0x0f, 0x01, 0xee", "b"(PAGE(0)), "S"(image), "a"(0x200), "d"(0));
+  WANT_DONE();
+  EQUAL(seen.rax, 0);
+}
 CASE(wrpkru_without_pke, "SDM 2C WRPKRU") {
   TRY("xor %%ecx, %%ecx\n xor %%edx, %%edx\n xor %%eax, %%eax\n" MARK ".byte 0x0f, 0x01, 0xef");
   WANT(UD, 0);

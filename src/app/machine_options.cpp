@@ -33,8 +33,9 @@ void MachineOptions::add_to(CLI::App& command) {
   command
       .add_option(
           "--cpu", cpu,
-          "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has")
-      ->type_name("MODEL")
+          "Processor the guest sees: x86-64-v2, x86-64-v3, x86-64-v4, or host for all that this one has; with \",pku\" behind it also protection keys, "
+          "and then no program runs as itself")
+      ->type_name("MODEL[,pku]")
       ->capture_default_str();
   command.add_option("--cpus", processors, "Number of processors, 1 to 32")
       ->type_name("COUNT")
@@ -92,10 +93,13 @@ Result<vm::Config> MachineOptions::config(const host::ClockPair& early) const {
   config.processors = processors;
   const engine::Choice choice = TRY(engine_named(engine));
   config.engine = choice.kind;
-  if (!cpu::Model::parse(cpu.c_str(), config.cpu_level)) {
+  constexpr std::string_view kKeys = ",pku";
+  config.protection_keys = cpu.ends_with(kKeys);
+  const std::string model = config.protection_keys ? cpu.substr(0, cpu.size() - kKeys.size()) : cpu;
+  if (!cpu::Model::parse(model.c_str(), config.cpu_level)) {
     return Error("There is no CPU model \"")
         .append(cpu.c_str())
-        .append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host.");
+        .append("\"; there are x86-64-v2, x86-64-v3, x86-64-v4 and host, each with \",pku\" behind it or not.");
   }
   if (direct != "auto" && direct != "off" && direct != "always")
     return Error{"--direct takes auto, off or always."};

@@ -14,6 +14,7 @@ using x86::PageFaultCode;
 using x86::Pte;
 using x86::Rflags;
 
+constexpr unsigned kKeyShift = 59;  // bits 62..59 of a leaf
 constexpr u64 kFrameMask = 0x000ffffffffff000;  // bits 51..12
 
 // One walk: where it is, what the levels said so far, and which entries to mark accessed.
@@ -26,7 +27,8 @@ class Walk {
         observer_(observer),
         linear_(linear),
         type_(type),
-        privilege_(privilege) {}
+        privilege_(privilege),
+        keyed_(state.long_mode_active() && (state.cr4 & Cr4::PKE) != 0) {}
 
   Result<Translation, PageFault> four_level();
   Result<Translation, PageFault> pae();
@@ -49,6 +51,7 @@ class Walk {
   Result<Translation, PageFault> finish(u64 frame, u64 page_bytes);
   [[nodiscard]] bool allowed() const;
   [[nodiscard]] bool write_allowed() const;
+  [[nodiscard]] bool key_denies(bool write) const;
   bool mark(const Step& step, u64 bits);
   [[nodiscard]] PageFault fault(u32 bits) const;
   [[nodiscard]] u64 reserved_bits() const;
@@ -59,6 +62,7 @@ class Walk {
   u64 linear_;
   AccessType type_;
   Privilege privilege_;
+  bool keyed_;
 
   Step steps_[4];
   unsigned depth_ = 0;
@@ -66,6 +70,7 @@ class Walk {
   bool writable_ = true;
   bool user_ = true;
   bool no_execute_ = false;
+  unsigned key_ = 0;  // of the page, once the leaf is known
   bool marks_ = true;
   bool retry_ = false;
   u32 reason_ = 0;  // of Found::Bad
@@ -127,6 +132,15 @@ bool Walk::write_allowed() const {
   return privilege_ != Privilege::User && (state_.cr0 & Cr0::WP) == 0;
 }
 
+// SDM vol. 3, 4.6.2: data of user pages, whoever asks.
+bool Walk::key_denies(bool write) const {
+  constexpr u32 kAccess = 1, kWrite = 2;
+  if (!keyed_ || !user_ || type_ == AccessType::Execute) return false;
+  const u32 rights = state_.pkru >> (2 * key_);
+  if ((rights & kAccess) != 0) return true;
+  return write && (rights & kWrite) != 0 && (privilege_ == Privilege::User || (state_.cr0 & Cr0::WP) != 0);
+}
+
 // SDM vol. 3, 4.6.1.
 bool Walk::allowed() const {
   if (privilege_ == Privilege::User && !user_) return false;
@@ -137,6 +151,7 @@ bool Walk::allowed() const {
   if (privilege_ != Privilege::User && user_ && (state_.cr4 & Cr4::SMAP) != 0) {
     if (privilege_ == Privilege::Implicit || (state_.rflags & Rflags::AC) == 0) return false;
   }
+  if (key_denies(type_ == AccessType::Write)) return false;
   return type_ == AccessType::Read || write_allowed();
 }
 
@@ -162,7 +177,9 @@ bool Walk::mark(const Step& step, u64 bits) {
 }
 
 Result<Translation, PageFault> Walk::finish(u64 frame, u64 page_bytes) {
-  if (!allowed()) return fault(PageFaultCode::P);
+  key_ = static_cast<unsigned>(steps_[depth_ - 1].value >> kKeyShift & 15);
+  // The key's part is told whatever else forbids the access. SDM vol. 3, 4.7.
+  if (!allowed()) return fault(PageFaultCode::P | (key_denies(type_ == AccessType::Write) ? PageFaultCode::PK : 0));
   for (unsigned i = 0; i < depth_; ++i) {
     const bool leaf = i + 1 == depth_;
     const u64 bits = Pte::A | (leaf && type_ == AccessType::Write ? Pte::D : 0);
@@ -175,7 +192,7 @@ Result<Translation, PageFault> Walk::finish(u64 frame, u64 page_bytes) {
   Translation result;
   result.address = GuestPhysical(frame + (linear_ & (page_bytes - 1)));
   result.page_bytes = page_bytes;
-  result.writable = write_allowed() && (type_ == AccessType::Write || (leaf & Pte::D) != 0);
+  result.writable = write_allowed() && !key_denies(true) && (type_ == AccessType::Write || (leaf & Pte::D) != 0);
   result.executable =
       !no_execute_ && (privilege_ == Privilege::User ? user_ : !user_ || (state_.cr4 & Cr4::SMEP) == 0);
   result.user = user_;

@@ -84,6 +84,13 @@ bool Model::choose_features(const HostCpuid& host, Error& error) {
   u32 host_words[kCpuidWords];
   read_words(host, host_words);
   layout_ = xsave_layout(host);
+  if (options_.protection_keys) {
+    if (options_.execution != Execution::Translated) {
+      error = Error("Protection keys (pku) are there under the engines soft and interp only; add --engine soft");
+      return false;
+    }
+    layout_.add_protection_keys();
+  }
   u64 usable = layout_.components;
   if (!has_avx512_base(host_words)) usable &= ~kAvx512;
 
@@ -94,6 +101,7 @@ bool Model::choose_features(const HostCpuid& host, Error& error) {
     if (row.level > options_.level && row.level != Level::Host) continue;
     if (row.level == Level::Host && options_.level != Level::Host) continue;
     if (same_text(row.name, "hypervisor") && !options_.paravirtual) continue;
+    if (row.feature == Feature::Pku && !options_.protection_keys) continue;
     const bool made_by_us = row.source == FeatureRow::Source::Board ||
                             (row.source == FeatureRow::Source::Ours && options_.execution == Execution::Translated);
     const bool offered = made_by_us || (host_words[word] >> row.bit & 1) != 0;
@@ -140,6 +148,7 @@ u64 Model::cr4_mask() const {
   // Not claimed, so that nobody drives machine checks that never come; but OVMF sets it unasked, before it has an IDT.
   mask |= Cr4::MCE;
   if (has(Feature::Xsave)) mask |= Cr4::OSXSAVE;
+  if (has(Feature::Pku)) mask |= Cr4::PKE;
   return mask;
 }
 

@@ -7,7 +7,7 @@
 // guest can move between hosts of one vendor; `host` claims everything that the decoder knows and this host
 // has.
 //
-// Left out on every model: MONITOR, VMX and SVM, protection keys, RTM and HLE, SGX, AMX, LA57, XSAVES, CET,
+// Left out on every model: MONITOR, VMX and SVM, RTM and HLE, SGX, AMX, LA57, XSAVES, CET,
 // performance counters, MCE.
 //
 // One object per vCPU, immutable after creation; any thread. Freestanding.
@@ -50,6 +50,8 @@ class Model {
     u32 kvm_features = KvmFeature::NOP_IO_DELAY | KvmFeature::CLOCKSOURCE2 | KvmFeature::PV_EOI |
                        KvmFeature::PV_UNHALT | KvmFeature::PV_SEND_IPI | KvmFeature::CLOCKSOURCE_STABLE;
     bool paravirtual = true;  // show the KVM leaves at all
+    // Protection keys, done by us. To be asked for, as programs of a guest that uses them are never run directly.
+    bool protection_keys = false;
   };
 
   // "x86-64-v2", "x86-64-v3", "x86-64-v4", "host", and "default", which is host. False: no such model.

@@ -152,8 +152,9 @@ CpuidLeaf Model::basic(u32 leaf, u32 subleaf, const State& state) const {
       return {kArat, 0, 0, 0};
     case 7:
       if (subleaf == 0) {
+        const u32 ospke = (state.cr4 & x86::Cr4::PKE) != 0 ? 1 << 4 : 0;
         return {1, words_[static_cast<unsigned>(CpuidWord::L7Ebx)],
-                words_[static_cast<unsigned>(CpuidWord::L7Ecx)],
+                words_[static_cast<unsigned>(CpuidWord::L7Ecx)] | ospke,
                 words_[static_cast<unsigned>(CpuidWord::L7Edx)]};
       }
       return {subleaf == 1 ? words_[static_cast<unsigned>(CpuidWord::L7s1Eax)] : 0, 0, 0, 0};

@@ -48,6 +48,7 @@ void reset(State& state, bool init) {
   for (usize i = 0; i < kXsaveBytes; ++i) state.xsave[i] = old.xsave[i];
   state.xcr0 = old.xcr0;
   state.xss = old.xss;
+  state.pkru = old.pkru;
   state.star = old.star;
   state.lstar = old.lstar;
   state.cstar = old.cstar;

@@ -84,7 +84,10 @@ struct State {
   bool nmi_blocked = false;           // until IRET
   bool nmi_pending = false;
 
-  // x87/SSE/AVX/AVX-512/PKRU in the standard (not compacted) XSAVE format. SDM vol. 1, 13.4.
+  // Rights of protection keys, two bits each: XSAVE's component 9, kept here as no host register holds it. SDM vol. 3, 4.6.2
+  u32 pkru = 0;
+
+  // x87/SSE/AVX/AVX-512 in the standard (not compacted) XSAVE format. SDM vol. 1, 13.4.
   alignas(64) u8 xsave[kXsaveBytes] = {};
 
   // Current privilege level: DPL of SS (real mode 0, V86 3). SDM vol. 3, 5.5.

@@ -9,6 +9,15 @@ constexpr u64 kAvx512 = Xcr0::opmask | Xcr0::ZMM_Hi256 | Xcr0::Hi16_ZMM;
 
 }  // namespace
 
+void XsaveLayout::add_protection_keys() {
+  constexpr u16 kBytes = 8;  // SDM vol. 1, 13.5.7
+  const u32 end = standard_bytes(components);
+  if (components == 0 || (components & Xcr0::PKRU) != 0 || end + kBytes > kXsaveBytes) return;
+  offset[kPkru] = static_cast<u16>(end);
+  bytes[kPkru] = kBytes;
+  components |= Xcr0::PKRU;
+}
+
 u32 XsaveLayout::standard_bytes(u64 xcr0) const {
   u32 end = kHeaderEnd;
   for (unsigned i = 2; i < kComponents; ++i) {

@@ -22,6 +22,9 @@ struct XsaveLayout {
   u16 bytes[kComponents] = {};
   bool aligned[kComponents] = {};  // in the compacted format: starts on a 64-byte boundary
 
+  // PKRU, which we keep ourselves: where the host has it, or else behind all that the host has.
+  void add_protection_keys();
+
   // Bytes of an XSAVE area in the standard format with these components.
   [[nodiscard]] u32 standard_bytes(u64 xcr0) const;
   // … and of an XSAVEC area.

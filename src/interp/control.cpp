@@ -187,7 +187,7 @@ bool xgetbv(Core& core, const Instruction&) {
   const u64 number = core.gpr(x86::RCX, 4);
   u64 value = s.xcr0;
   if (number == 1 && core.model.has(x86::Feature::Xsavec)) {
-    value &= load_host(s.xsave + cpu::XsaveLayout::kXstateBv, 8);  // XINUSE
+    value &= load_host(s.xsave + cpu::XsaveLayout::kXstateBv, 8) | (s.pkru != 0 ? cpu::Xcr0::PKRU : 0);  // XINUSE
   } else if (number != 0) {
     return core.general_protection();
   }

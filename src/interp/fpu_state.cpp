@@ -20,7 +20,9 @@ u32 mxcsr(const State& s) {
 
 bool move_image(Core& core, const Instruction& i) {
   OperandMemory memory(core, i.effective_segment(), i.address_size);
+  const u32 keys = core.state->pkru;
   const VectorResult result = run_state_image(*core.state, i, core.effective_address(i), memory, core.model);
+  if (core.state->pkru != keys) core.flush_all();  // as WRPKRU
   switch (result.kind) {
     case VectorResult::Kind::Done:
       return true;

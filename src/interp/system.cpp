@@ -147,12 +147,22 @@ bool flush_caches(Core&, const Instruction&) {
   return true;
 }
 
-// Protection keys are shown by no model, so CR4.PKE is never set.
+// SDM vol. 2, RDPKRU and WRPKRU.
 bool rdpkru(Core& core, const Instruction&) {
-  return core.undefined();
+  if ((core.state->cr4 & Cr4::PKE) == 0) return core.undefined();
+  if (core.gpr(x86::RCX, 4) != 0) return core.general_protection();
+  core.set_gpr(x86::RAX, 4, core.state->pkru);
+  core.set_gpr(x86::RDX, 4, 0);
+  return true;
 }
 bool wrpkru(Core& core, const Instruction&) {
-  return core.undefined();
+  if ((core.state->cr4 & Cr4::PKE) == 0) return core.undefined();
+  if (core.gpr(x86::RCX, 4) != 0 || core.gpr(x86::RDX, 4) != 0) return core.general_protection();
+  const auto value = static_cast<u32>(core.gpr(x86::RAX, 4));
+  if (value == core.state->pkru) return true;
+  core.state->pkru = value;
+  core.flush_all();  // translations are kept as the keys had them
+  return true;
 }
 
 }  // namespace nacre::interp::handlers

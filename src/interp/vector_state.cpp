@@ -44,7 +44,10 @@ class Image {
         requested_(state.xcr0 & model.xcr0_mask() &
                    ((state.gpr[x86::RDX] & 0xffffffff) << 32 | (state.gpr[x86::RAX] & 0xffffffff))),
         enabled_(state.xcr0 & model.xcr0_mask()),
-        has_compaction_(model.has(x86::Feature::Xsavec)) {}
+        has_compaction_(model.has(x86::Feature::Xsavec)),
+        pkru_(state.pkru) {
+    if ((enabled_ & Xcr0::PKRU) != 0) store(xsave_ + layout_.offset[XsaveLayout::kPkru], u64{pkru_});
+  }
 
   VectorResult fxsave();
   VectorResult fxrstor();
@@ -79,6 +82,8 @@ class Image {
   u64 requested_;       // RFBM
   u64 enabled_;
   bool has_compaction_;
+  // Has its place in State::xsave while one of these instructions runs, and is never marked in use there: the host may not have it.
+  u32& pkru_;
 };
 
 bool Image::put(Pass pass, u64 at, const u8* from, unsigned bytes) {
@@ -161,7 +166,7 @@ bool Image::is_initial(unsigned component) const {
 // depends on how its state came about, and a guest should not see on which engine. MXCSR alone makes SSE
 // count as used: SDM vol. 1, 13.6.
 u64 Image::in_use() const {
-  u64 used = load<u64>(xsave_ + XsaveLayout::kXstateBv);
+  u64 used = load<u64>(xsave_ + XsaveLayout::kXstateBv) | (enabled_ & Xcr0::PKRU);
   for (unsigned i = 0; i < XsaveLayout::kComponents; ++i) {
     if ((used >> i & 1) != 0 && is_initial(i)) used &= ~(u64{1} << i);
   }
@@ -266,6 +271,7 @@ void Image::initialise(u64 components) {
 }
 
 void Image::mark(u64 components, u64 used) {
+  components &= ~Xcr0::PKRU;
   u8* bv = xsave_ + XsaveLayout::kXstateBv;
   store(bv, (load<u64>(bv) & ~components) | (used & components));
 }
@@ -307,6 +313,7 @@ VectorResult Image::restore() {
     if ((loaded >> i & 1) == 0) continue;
     copy_bytes(xsave_ + layout_.offset[i], area + layout_.offset[i], layout_.bytes[i]);
   }
+  if ((requested_ & Xcr0::PKRU) != 0) pkru_ = load<u32>(xsave_ + layout_.offset[XsaveLayout::kPkru]);
   mark(requested_, bv);
   return {};
 }

@@ -32,6 +32,7 @@ unsigned Vm::host_processors() {
 const char* Vm::no_direct(const Config& config) {
   // They would see the host's processor, which is not what the guest was promised.
   if (config.cpu_level != cpu::Level::Host) return "the CPU model is not host.";
+  if (config.protection_keys) return "the guest's processor has protection keys, by which a page's rights differ from thread to thread.";
   return nullptr;
 }
 
@@ -42,6 +43,7 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   cpu::Model::Options options;
   options.execution = host.execution;
   options.level = config.cpu_level;
+  options.protection_keys = config.protection_keys;
   options.processors = config.processors;
   options.apic_id = i;
   options.tsc_hz = clock_.hz();

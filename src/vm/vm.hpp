@@ -34,6 +34,7 @@ struct Config {
   u64 memory_bytes = 512 * kMiB;
   engine::Kind engine = engine::Kind::Interp;
   cpu::Level cpu_level = cpu::Level::Host;
+  bool protection_keys = false;
   unsigned processors = 1;  // to board::kMaxProcessors
   engine::DirectMode direct = engine::DirectMode::Off;
   unsigned serial_ports = 1;

@@ -51,7 +51,7 @@ constexpr Field kFields[] = {
     NACRE_FIELD(misc_enable),
     NACRE_FIELD(apic_base),
     NACRE_FIELD(spec_ctrl),
-    NACRE_FIELD(xss),
+    NACRE_FIELD(xss), NACRE_FIELD(pkru),
     NACRE_FIELD(tsc_offset),
     NACRE_FIELD(tsc_adjust),
     NACRE_FIELD(mtrr_def_type),
