@@ -256,5 +256,31 @@ TEST_F(Mmu, Pae) {
   expect_fault(AccessType::Read, Privilege::Supervisor, 0);
 }
 
+TEST_F(Mmu, protection_keys_are_about_data_of_user_pages) {
+  constexpr u64 kKey = u64{5} << 59;
+  constexpr u32 kNoAccess = 1 << 10, kNoWrites = 2 << 10;
+  map_long(0x8000 | kAll | Pte::D | kKey);
+  state_.pkru = kNoAccess | kNoWrites;
+  const auto ask = [this](AccessType type, Privilege privilege) {
+    const auto result = walk(state_, memory_, nullptr, GuestLinear(kLinear), type, privilege);
+    return result ? 0u : result.error().error_code;
+  };
+  EXPECT_EQ(ask(AccessType::Write, Privilege::User), 0u);  // CR4.PKE is clear
+  state_.cr4 |= Cr4::PKE;
+  constexpr u32 key = PageFaultCode::P | PageFaultCode::PK;
+  EXPECT_EQ(ask(AccessType::Read, Privilege::User), key | PageFaultCode::U);
+  EXPECT_EQ(ask(AccessType::Read, Privilege::Supervisor), key);
+  EXPECT_EQ(ask(AccessType::Execute, Privilege::User), 0u);
+  state_.pkru = kNoWrites;
+  EXPECT_EQ(ask(AccessType::Read, Privilege::User), 0u);
+  EXPECT_FALSE(walk(state_, memory_, nullptr, GuestLinear(kLinear), AccessType::Read, Privilege::User).value().writable);
+  EXPECT_EQ(ask(AccessType::Write, Privilege::User), key | PageFaultCode::U | PageFaultCode::W);
+  EXPECT_EQ(ask(AccessType::Write, Privilege::Supervisor), key | PageFaultCode::W);
+  state_.cr0 &= ~Cr0::WP;
+  EXPECT_EQ(ask(AccessType::Write, Privilege::Supervisor), 0u);
+  state_.pkru = ~(3u << 10);
+  EXPECT_EQ(ask(AccessType::Write, Privilege::User), 0u);  // the other keys'
+}
+
 }  // namespace
 }  // namespace nacre::cpu

@@ -89,6 +89,10 @@ bool Model::choose_features(const HostCpuid& host, Error& error) {
       error = Error("Protection keys (pku) are there under the engines soft and interp only; add --engine soft");
       return false;
     }
+    if (options_.level == Level::V2) {
+      error = Error("Protection keys (pku) need XSAVE, which the CPU model x86-64-v2 does not have; take x86-64-v3 or host");
+      return false;
+    }
     layout_.add_protection_keys();
   }
   u64 usable = layout_.components;

@@ -82,7 +82,7 @@ const FeatureRow feature_rows[] = {
 
     {"avx512vbmi", W::L7Ecx, 1, kAll, kHost, kZ, F::Avx512Vbmi},
     {"umip", W::L7Ecx, 2, V2, kOurs},
-    {"pku", W::L7Ecx, 3, V2, kOurs, Xcr0::PKRU, F::Pku},  // where it is asked for
+    {"pku", W::L7Ecx, 3, V3, kOurs, Xcr0::PKRU, F::Pku},  // where it is asked for
     {"avx512vbmi2", W::L7Ecx, 6, kAll, kHost, kZ, F::Avx512Vbmi2},
     {"gfni", W::L7Ecx, 8, kAll, kHost, 0, F::Gfni},
     {"vaes", W::L7Ecx, 9, kAll, kHost, kY, F::Vaes},

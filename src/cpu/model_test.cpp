@@ -393,5 +393,37 @@ TEST(Model, TheRealHostIsConsistent) {
   EXPECT_EQ(model.cpuid(0x80000008, 0, state).eax & 0xff, kPhysicalAddressBits);
 }
 
+TEST(Model, ProtectionKeysAreThereWhereTheyAreAskedFor) {
+  constexpr unsigned kPku = 3, kOspke = 4;
+  const InventedCpu host = amd_server();
+  State state;
+  Model::Options options;
+  const auto without = Model::create(host, options);
+  ASSERT_TRUE(without.ok());
+  EXPECT_FALSE(bit(without.value().cpuid(7, 0, state).ecx, kPku));
+  EXPECT_EQ(without.value().cr4_mask() & x86::Cr4::PKE, 0u);
+
+  options.protection_keys = true;
+  const auto with = Model::create(host, options);
+  ASSERT_TRUE(with.ok()) << with.error().message();
+  EXPECT_TRUE(bit(with.value().cpuid(7, 0, state).ecx, kPku));
+  EXPECT_FALSE(bit(with.value().cpuid(7, 0, state).ecx, kOspke));
+  state.cr4 |= x86::Cr4::PKE;
+  EXPECT_TRUE(bit(with.value().cpuid(7, 0, state).ecx, kOspke));
+  EXPECT_EQ(with.value().cr4_mask() & x86::Cr4::PKE, x86::Cr4::PKE);
+  EXPECT_EQ(with.value().xcr0_mask(), without.value().xcr0_mask() | Xcr0::PKRU);
+  // Behind all other components, and no bit of XCR0 alone makes the area too small for it.
+  const CpuidLeaf keys = with.value().cpuid(0xd, 9, state);
+  EXPECT_EQ(keys.eax, 8u);
+  EXPECT_GE(keys.ebx, without.value().cpuid(0xd, 0, state).ecx);
+  EXPECT_EQ(with.value().cpuid(0xd, 0, state).ecx, keys.ebx + 8);
+
+  options.level = Level::V2;
+  EXPECT_FALSE(Model::create(host, options).ok());
+  options.level = Level::Host;
+  options.execution = Execution::Direct;
+  EXPECT_FALSE(Model::create(host, options).ok());
+}
+
 }  // namespace
 }  // namespace nacre::cpu
