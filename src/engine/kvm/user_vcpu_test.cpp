@@ -128,7 +128,7 @@ class User : public ::testing::Test {
     const auto maker = [this,
                         kvm](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
       if (!kvm) return engine::make_interp(context);
-      group_ = TRY(make_group(context.memory));
+      group_ = TRY(make_group(context.memory, false));
       engine::EngineContext wanted{context.memory, context.platform, context.model};
       wanted.direct = *kvm;
       wanted.group = group_.get();
