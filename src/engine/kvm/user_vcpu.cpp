@@ -95,13 +95,13 @@ Exit UserVcpu::run() {
 }
 
 // 64-bit user code, of which nothing is to be told but by an exception, and which sees nothing of the host
-// where it looks. It runs with the host's selectors, IF set and RDTSC allowed: so only code whose own are the
-// same, as every Linux program's are.
+// where it looks. It runs with the host's selectors, IF set, RDTSC allowed and without protection keys: so
+// only code whose own are the same, as every Linux program's are.
 bool UserVcpu::is_for_kvm() const {
   const State& s = state_;
   if (s.activity != Activity::Running || !s.in_64bit_code() || s.cpl() != 3) return false;
   if ((s.rflags & (Rflags::TF | Rflags::RF | Rflags::IOPL)) != 0 || (s.dr7 & 0xff) != 0) return false;
-  if ((s.rflags & Rflags::IF) == 0 || (s.cr4 & Cr4::TSD) != 0) return false;
+  if ((s.rflags & Rflags::IF) == 0 || (s.cr4 & (Cr4::TSD | Cr4::PKE)) != 0) return false;
   if (s.segment[x86::CS].selector != kUserCs || s.segment[x86::SS].selector != kUserSs) return false;
   for (const auto i : {x86::DS, x86::ES, x86::FS, x86::GS}) {
     if (s.segment[i].selector != 0) return false;
