@@ -1,9 +1,8 @@
 #include "engine/kvm/user_vcpu.hpp"
 
-#include "cpu/model.hpp"
-
 #include <cstring>
 
+#include "cpu/model.hpp"
 #include "x86/registers.hpp"
 
 namespace nacre::kvm {
@@ -14,7 +13,6 @@ using cpu::State;
 using engine::Exit;
 using engine::ExitReason;
 using interp::StepResult;
-using x86::Cr0;
 using x86::Cr4;
 using x86::Rflags;
 
@@ -54,7 +52,7 @@ Result<std::unique_ptr<UserVcpu>> UserVcpu::create(const engine::EngineContext& 
   made->kvm_ = TRY(KvmVcpu::create(inner));
   const auto cpuid = TRY(Cpuid::of(made->group().system()));
   constexpr u32 kXsave = 1 << 26, kFsgsbase = 1, kUmip = 1 << 2;
-  made->cr4_ = Cr4::TSD | Cr4::PAE | Cr4::PGE | Cr4::OSFXSR | Cr4::OSXMMEXCPT;
+  made->cr4_ = Cr4::PAE | Cr4::PGE | Cr4::OSFXSR | Cr4::OSXMMEXCPT;
   made->xcr0_ = cpu::Xcr0::x87 | cpu::Xcr0::SSE;
   if ((cpuid.leaf(1, 0).ecx & kXsave) != 0) {
     made->cr4_ |= Cr4::OSXSAVE;
@@ -81,7 +79,7 @@ void UserVcpu::kick() {
 Exit UserVcpu::run() {
   const host::FaultScope vector_scope(*vector_);
   for (;;) {
-    if (kicked_.exchange(false)) return {};
+    if (kicked_.load(std::memory_order_relaxed) && kicked_.exchange(false)) return {};
     user_batches_ = is_for_kvm() ? user_batches_ + 1 : 0;
     if (user_batches_ > kPatience || (user_batches_ != 0 && context_.direct == engine::DirectMode::Always)) {
       if (auto exit = run_user_code()) return *exit;
@@ -126,8 +124,9 @@ void UserVcpu::take_vector_registers(const State& after) {
 
 // A byte of user code; 0 where there is none.
 u8 UserVcpu::code_byte(u64 linear) const {
-  const auto at = cpu::glance(state_, context_.memory, GuestLinear(linear), cpu::AccessType::Execute,
-                              cpu::Privilege::User);
+  // It has just been executed, which marks it as accessed, whoever has cleared that meanwhile.
+  const auto at = cpu::walk(state_, context_.memory, nullptr, GuestLinear(linear), cpu::AccessType::Execute,
+                            cpu::Privilege::User);
   if (!at) return 0;
   const u8* page = context_.memory.host(at.value().address.page(), false);
   return page == nullptr ? u8{0} : page[linear & (kPageSize - 1)];
@@ -153,9 +152,6 @@ void UserVcpu::take_back_trap(u64 dr6) {
 }
 
 std::optional<Exit> UserVcpu::run_user_code() {
-  if (cpu::glance(state_, context_.memory, GuestLinear(kNowhere), cpu::AccessType::Execute,
-                  cpu::Privilege::Supervisor))
-    return std::nullopt;
   if (stale_) {
     if (auto status = group().forget_translations(); !status) return Exit{ExitReason::Failed, status.error()};
     stale_ = false;
@@ -176,6 +172,11 @@ std::optional<Exit> UserVcpu::run_user_code() {
   keep_components(inner, xcr0_);
   inner.tr.limit = 0x67;  // no I/O permission bitmap
   inner.dr6 &= ~kSingleStep;
+  // As KVM would look at it: without SMEP, which it is not given.
+  if (cpu::walk(inner, context_.memory, nullptr, GuestLinear(kNowhere), cpu::AccessType::Execute,
+                cpu::Privilege::Supervisor)) {
+    return std::nullopt;
+  }
   kvm_->state_changed();
   Exit exit = kvm_->run();
   if (exit.reason == ExitReason::Failed) return exit;
