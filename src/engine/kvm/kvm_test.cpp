@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <optional>
 #include <thread>
@@ -15,7 +16,6 @@
 #include "engine/kvm/group.hpp"
 #include "engine/kvm/vcpu.hpp"
 #include "host/fd.hpp"
-#include "engine/kvm/vcpu.hpp"
 #include "host/signals.hpp"
 
 namespace nacre::kvm {
@@ -34,11 +34,11 @@ class Kvm : public ::testing::Test {
   }
 
   // A machine whose processor is of `kind`, with the same model in both.
-  std::unique_ptr<conformance::Machine> machine(bool kvm, cpu::Platform* platform = nullptr) {
-    const auto maker = [this,
-                        kvm](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
+  std::unique_ptr<conformance::Machine> machine(bool kvm, cpu::Platform* platform = nullptr, bool apics = false) {
+    const auto maker = [this, kvm,
+                        apics](const engine::EngineContext& context) -> Result<std::unique_ptr<engine::Vcpu>> {
       if (!kvm) return engine::make_interp(context);
-      group_ = TRY(make_group(context.memory, false));
+      group_ = TRY(make_group(context.memory, apics));
       engine::EngineContext with_group = context;
       with_group.group = group_.get();
       // Also where it emulates ring 0, which make() leaves to the interpreter: these programs it can do.
@@ -303,6 +303,78 @@ TEST_F(Kvm, kick_before_and_while_it_runs) {
   kicker.join();
   const u64 rip = m->vcpu->state().rip;
   EXPECT_TRUE(rip >= kProgram && rip < kProgram + spins.size());
+}
+
+// An 8259 with one interrupt, and a port by which the guest asks for it. Whoever acknowledges it has the processor leave
+// before guest code runs on.
+class OneInterrupt final : public conformance::QuietPlatform {
+ public:
+  static constexpr u8 kVector = 30;
+  void port_write(u16, unsigned, u32) override {
+    waiting = true;
+    vcpu->kick();
+  }
+  bool interrupt_pending() override { return waiting; }
+  int acknowledge_interrupt() override {
+    vcpu->kick();
+    waiting = false;
+    return kVector;
+  }
+  engine::Vcpu* vcpu = nullptr;
+  bool waiting = false;
+};
+
+GUEST_CODE(asks_and_spins, "mov $0x80, %edx\n out %al, %dx\n 1: jmp 1b")
+GUEST_CODE(asks_and_halts, "mov $0x80, %edx\n out %al, %dx\n hlt")
+
+// What KVM has been given and the guest has had no chance to take is part of the state: it is there, and another engine
+// delivers it.
+void an_interrupt_that_was_only_given_is_state(engine::Vcpu& vcpu, OneInterrupt& device, conformance::Machine& other) {
+  for (int runs = 0; runs < 10 && vcpu.state().pending.kind == cpu::Event::Kind::None; ++runs)
+    ASSERT_NE(vcpu.run().reason, engine::ExitReason::Failed);
+  EXPECT_FALSE(device.waiting);
+  const cpu::State& state = vcpu.state();
+  ASSERT_EQ(state.pending.kind, cpu::Event::Kind::ExternalInterrupt);
+  EXPECT_EQ(state.pending.vector, OneInterrupt::kVector);
+  EXPECT_EQ(state.activity, cpu::Activity::Running);
+  other.vcpu->state() = state;
+  EXPECT_EQ(other.run(), engine::ExitReason::Halted);
+  EXPECT_EQ(other.vcpu->state().gpr[x86::R15], OneInterrupt::kVector);
+}
+
+TEST_F(Kvm, interrupt_that_was_only_given_is_state) {
+  for (const bool apics : {false, true}) {
+    if (apics && !has_local_apics()) continue;
+    for (const auto* code : {&asks_and_spins, &asks_and_halts}) {
+      SCOPED_TRACE(apics);
+      OneInterrupt device;
+      auto kvm = machine(true, &device, apics), interp = machine(false);
+      device.vcpu = kvm->vcpu.get();
+      kvm->load(kProgram, *code);
+      interp->load(kProgram, *code);
+      kvm->vcpu->state().rflags |= x86::Rflags::IF;
+      kvm->vcpu->state_changed();
+      if (apics) {
+        irq::LocalApic::Loan loan;
+        loan.state.base = 0xfee00900;
+        loan.state.spurious = 0x1ff;
+        for (u32& entry : loan.state.lvt) entry = 0x10000;
+        loan.state.lvt[3] = 0x700;  // LINT0 is the 8259's wire
+        ASSERT_TRUE(kvm->vcpu->take_apic(loan).ok());
+      }
+      an_interrupt_that_was_only_given_is_state(*kvm->vcpu, device, *interp);
+      // And here too the guest takes it. (With an APIC of its own it sleeps in run().)
+      std::atomic<bool> over = false;
+      std::thread kicker([&] {
+        for (; !over; std::this_thread::sleep_for(std::chrono::milliseconds(1))) kvm->vcpu->kick();
+      });
+      const auto taken = [&] { return kvm->vcpu->state().gpr[x86::R15] == OneInterrupt::kVector; };
+      for (int runs = 0; runs < 10'000 && !taken(); ++runs) static_cast<void>(kvm->vcpu->run());
+      over = true;
+      kicker.join();
+      EXPECT_TRUE(taken());
+    }
+  }
 }
 
 }  // namespace

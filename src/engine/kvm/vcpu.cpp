@@ -137,11 +137,32 @@ void KvmVcpu::offer_interrupt() {
   if (open_) {
     const int vector = context_.platform.acknowledge_interrupt();
     if (vector < 0) return;
-    kvm_interrupt interrupt = {static_cast<u32>(vector)};
-    must(request(file_.number(), KVM_INTERRUPT, &interrupt), "KVM does not take an interrupt");
+    give_interrupt(static_cast<u8>(vector));
     open_ = false;
   }
   run_.request_interrupt_window = context_.platform.interrupt_pending() ? 1 : 0;
+}
+
+// Until the guest has taken it, it is among the pending events of state().
+void KvmVcpu::give_interrupt(u8 vector) {
+  if (!has_apic()) {
+    kvm_interrupt interrupt = {vector};
+    must(request(file_.number(), KVM_INTERRUPT, &interrupt), "KVM does not take an interrupt");
+    return;
+  }
+  // Beside KVM's own local APIC, KVM_INTERRUPT puts it where nobody can read it back. What is put among the events ends no
+  // sleep: the guest is awake from here on.
+  kvm_vcpu_events events = {};
+  must(request(file_.number(), KVM_GET_VCPU_EVENTS, &events), "Cannot read events from KVM");
+  events.flags = 0;
+  events.interrupt.injected = 1;
+  events.interrupt.nr = vector;
+  events.interrupt.soft = 0;
+  must(request(file_.number(), KVM_SET_VCPU_EVENTS, &events), "KVM does not take an interrupt");
+  kvm_mp_state awake = {KVM_MP_STATE_RUNNABLE};
+  must(request(file_.number(), KVM_SET_MP_STATE, &awake), "KVM does not take a processor's activity");
+  state_.activity = Activity::Running;
+  if (current_ != Current::Nothing) read_events();
 }
 
 // --- the loop ------------------------------------------------------------------------------------------

@@ -81,6 +81,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // vcpu.cpp
   bool asleep();
   void offer_interrupt();
+  void give_interrupt(u8 vector);
   std::optional<engine::Exit> after_run();
   void note_exit();
   void note(ExitKind kind, u64 detail);
