@@ -130,6 +130,7 @@ class HostedEnvironment final : public board::Environment {
 
   void call_input_output() { attention_.raise(); }
 
+  [[nodiscard]] unsigned processors() const { return processors_; }
   [[nodiscard]] ProcessorLink& processor(unsigned i) { return links_[i]; }
   // All halted so that nothing but a reset would wake them. Under the lock.
   [[nodiscard]] bool all_deaf() const;

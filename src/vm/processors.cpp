@@ -77,7 +77,7 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   };
   auto vcpu = config.lock_step != nullptr
                   ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
-              : relay_ ? relay::make(*relay_, context, processor->relay_board)
+              : relay_ ? relay::make(*relay_, context)
                   : engine::make_vcpu(config.engine, context);
   if (!vcpu) return vcpu.error();
   processor->vcpu = vcpu.take();
@@ -99,24 +99,37 @@ Status Vm::lend_local_apics() {
   return {};
 }
 
-void Vm::RelayBoard::attached(const cpu::State& state) {
-  BoardGuard board(machine_);
-  board->attach(processor_, state);
-  board->tsc_changed(processor_);
+void Vm::RelayBoard::stop_others() {
+  machine_.gate.close(0, [this](unsigned other) { machine_.environment.processor(other).kick(); });
 }
 
-Status Vm::RelayBoard::lend_apic(engine::Vcpu& to, irq::MessageSink& elsewhere) {
+void Vm::RelayBoard::go_on() {
+  for (unsigned i = 1; i < machine_.environment.processors(); ++i) machine_.environment.processor(i).kick();
+  machine_.gate.open();
+}
+
+void Vm::RelayBoard::attached(unsigned processor, const cpu::State& state) {
+  BoardGuard board(machine_);
+  board->attach(processor, state);
+  board->tsc_changed(processor);
+}
+
+Status Vm::RelayBoard::lend_apics(std::span<engine::Vcpu* const> vcpus, irq::MessageSink& elsewhere) {
   BoardGuard board(machine_);
   board->lend_local_apics(&elsewhere);
-  return to.take_apic(board->local_apic(processor_).lend());
+  for (unsigned i = 0; i < vcpus.size(); ++i) TRY(vcpus[i]->take_apic(board->local_apic(i).lend()));
+  return {};
 }
 
-// Under the lock: no message goes where the local APIC is no more.
-Status Vm::RelayBoard::take_back_apic(engine::Vcpu& from) {
+// Under the lock: no message goes where the local APICs are no more.
+Status Vm::RelayBoard::take_back_apics(std::span<engine::Vcpu* const> vcpus) {
   BoardGuard board(machine_);
-  const auto loan = TRY(from.return_apic());
   board->lend_local_apics(nullptr);
-  return board->local_apic(processor_).take_back(loan);
+  for (unsigned i = 0; i < vcpus.size(); ++i) {
+    const auto loan = TRY(vcpus[i]->return_apic());
+    TRY(board->local_apic(i).take_back(loan));
+  }
+  return {};
 }
 
 }  // namespace nacre::vm

@@ -59,12 +59,13 @@ Result<std::unique_ptr<Vm>> Vm::create(const Config& config) {
   auto attention = TRY(Attention::create());
   const host::TscClock clock(host::tsc_frequency(config.early), config.slower);
   auto relay = TRY(relay::asked());
-  if (relay && config.processors != 1) return Error{"NACRE_RELAY is for one processor."};
+  // One that sleeps in its engine would keep the turn that another waits for.
+  if (relay && config.processors > host_processors()) return Error{"NACRE_RELAY wants no more processors than the host has."};
   std::unique_ptr<Vm> vm(new Vm(config, std::move(relay), clock, std::move(attention), std::move(ram), std::move(rom)));
   if (auto status = vm->devices_.create(config.devices, config.processors); !status) return status.error();
   if (auto status = vm->machine_.board.assemble(); !status) return status.error();
   const memory::AddressSpace& memory = vm->machine_.board.memory();
-  vm->group_ = vm->relay_ ? TRY(relay::make_group(*vm->relay_, memory)) : TRY(engine::make_group(config.engine, memory, config.processors, engine::Apics::Engine));
+  vm->group_ = vm->relay_ ? TRY(relay::make_group(*vm->relay_, memory, config.processors, vm->relay_board_)) : TRY(engine::make_group(config.engine, memory, config.processors, engine::Apics::Engine));
   vm->machine_.group = vm->group_.get();
   for (unsigned i = 0; i < config.processors; ++i) {
     if (auto status = vm->make_processor(i, config); !status) return status.error();
@@ -225,17 +226,19 @@ Status Vm::run_until_ended(Processor& processor) {
       board.advance(processor.number);
     }
     if (!look && link.deaf.load(std::memory_order_relaxed)) link.deaf = false;  // before what woke it is taken note of
-    apply_signals(processor);
-    take_turn(processor);
+    const bool was_off = take_turn(processor);
     machine_.gate.enter(processor.number);
+    if (was_off) processor.vcpu->state_changed();
+    apply_signals(processor);
     machine_.dma.enter(processor.number, *processor.vcpu);
     const engine::Exit exit = processor.vcpu->run();
     machine_.dma.leave(processor.number);
-    machine_.gate.leave(processor.number);
+    Rest rest;
     if (exit.reason == engine::ExitReason::Halted) {
       processor.platform.counters().sleep.count();
+      const cpu::State& state = processor.vcpu->glance();
+      rest = {state.activity, is_deaf(state)};
       give_turn(processor);
-      sleep(processor);
     } else if (exit.reason == engine::ExitReason::Kicked) {
       processor.platform.counters().kick.count();
       give_way(processor);
@@ -245,6 +248,9 @@ Status Vm::run_until_ended(Processor& processor) {
     } else if (exit.reason == engine::ExitReason::Failed) {
       fail(exit.error);
     }
+    // Behind the gate nothing of the processor is touched: whoever closes it may have all of them in hand.
+    machine_.gate.leave(processor.number);
+    if (exit.reason == engine::ExitReason::Halted) sleep(processor, rest);
   }
   give_turn(processor);
   BoardGuard board(machine_);
@@ -252,10 +258,11 @@ Status Vm::run_until_ended(Processor& processor) {
   return {};
 }
 
-void Vm::take_turn(Processor& processor) {
-  if (turns_.has(processor.number)) return;
+// True: what it was kept off changes its state, by what others have asked of it meanwhile.
+bool Vm::take_turn(Processor& processor) {
+  if (turns_.has(processor.number)) return false;
   const u64 kept_off = turns_.take(processor.number);
-  if (machine_.board.steal_time(processor.number).comes_back(kept_off)) processor.vcpu->state_changed();
+  return machine_.board.steal_time(processor.number).comes_back(kept_off);
 }
 
 void Vm::give_turn(Processor& processor) {
@@ -284,6 +291,11 @@ void Vm::apply_signals(Processor& processor) {
   }
   if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
     processor.vcpu->state().nmi_pending = true;
+    processor.vcpu->activity_changed();
+  }
+  if (link.unhalted.load(std::memory_order_relaxed) && processor.vcpu->glance().activity == cpu::Activity::Halted) {
+    link.unhalted.store(false);
+    processor.vcpu->state().activity = cpu::Activity::Running;
     processor.vcpu->activity_changed();
   }
   if (link.start_up.load(std::memory_order_relaxed) >= 0) {
@@ -315,20 +327,14 @@ void Vm::look_whether_deaf(Processor& processor, Look& look) {
   if (stuck && !stuck_.exchange(true)) attention_.raise();
 }
 
-void Vm::sleep(Processor& processor) {
-  const cpu::State& state = processor.vcpu->glance();
+void Vm::sleep(Processor& processor, Rest rest) {
   ProcessorLink& link = environment_.processor(processor.number);
-  if (link.unhalted.load(std::memory_order_relaxed) && state.activity == cpu::Activity::Halted) {
-    link.unhalted.store(false);
-    processor.vcpu->state().activity = cpu::Activity::Running;
-    return processor.vcpu->activity_changed();
-  }
-  const bool deaf = is_deaf(state);
+  if (rest.activity == cpu::Activity::Halted && link.unhalted.load(std::memory_order_relaxed)) return;  // apply_signals()
   u64 duration = host::kForever;
   {
     BoardGuard board(machine_);
-    link.deaf = deaf;
-    if (deaf && environment_.all_deaf() && !stuck_.exchange(true)) attention_.raise();
+    link.deaf = rest.deaf;
+    if (rest.deaf && environment_.all_deaf() && !stuck_.exchange(true)) attention_.raise();
     const u64 deadline = board->next_deadline(processor.number);
     const u64 now = clock_.now();
     if (deadline <= now) return;

@@ -109,21 +109,27 @@ class Vm {
   [[nodiscard]] u64 tsc_hz() const { return clock_.hz(); }
 
  private:
-  // The board's side of a relay.
+  // The machine's side of a relay.
   class RelayBoard final : public relay::Board {
    public:
-    RelayBoard(Machine& machine, unsigned processor) : machine_(machine), processor_(processor) {}
-    void attached(const cpu::State& state) override;
-    Status lend_apic(engine::Vcpu& to, irq::MessageSink& elsewhere) override;
-    Status take_back_apic(engine::Vcpu& from) override;
+    explicit RelayBoard(Machine& machine) : machine_(machine) {}
+    void stop_others() override;
+    void go_on() override;
+    void attached(unsigned processor, const cpu::State& state) override;
+    Status lend_apics(std::span<engine::Vcpu* const> vcpus, irq::MessageSink& elsewhere) override;
+    Status take_back_apics(std::span<engine::Vcpu* const> vcpus) override;
 
    private:
     Machine& machine_;
-    const unsigned processor_;
+  };
+  // What a processor that does not run was left as.
+  struct Rest {
+    cpu::Activity activity = cpu::Activity::Running;
+    bool deaf = false;
   };
   struct Processor {
     Processor(Machine& machine, unsigned i, const cpu::Model& which, Trace* trace)
-        : number(i), model(which), platform(machine, i, trace), relay_board(machine, i) {}
+        : number(i), model(which), platform(machine, i, trace) {}
     // Power-on.
     void reset() {
       cpu::reset(vcpu->state(), false);
@@ -132,7 +138,6 @@ class Vm {
     unsigned number;
     cpu::Model model;
     GuardedPlatform platform;
-    RelayBoard relay_board;
     std::unique_ptr<engine::Vcpu> vcpu;
     std::thread thread;
     std::atomic<u32> over = 0;  // its thread is about to end
@@ -155,8 +160,8 @@ class Vm {
   void run_processor(Processor& processor);
   Status run_until_ended(Processor& processor);
   void apply_signals(Processor& processor);
-  void sleep(Processor& processor);
-  void take_turn(Processor& processor);
+  void sleep(Processor& processor, Rest rest);
+  [[nodiscard]] bool take_turn(Processor& processor);
   void give_turn(Processor& processor);
   void give_way(Processor& processor);
   void look_whether_deaf(Processor& processor, Look& look);
@@ -170,6 +175,7 @@ class Vm {
   HostedEnvironment environment_;
   Machine machine_;
   const std::optional<relay::Options> relay_;
+  RelayBoard relay_board_{machine_};
   const bool sleeps_inside_;  // processors do, in their engine, which has their local APICs
   Turns turns_;
   Devices devices_;

@@ -87,8 +87,9 @@ Status KvmVcpu::take_apic(const LocalApic::Loan& loan) {
   read_all();
   state_.apic_base = loan.state.base;
   loan_ = loan;
-  changed_ = true;
-  return {};
+  // Now, under the board's lock: what is sent to it from here on is not to be overwritten.
+  write_all();
+  return failure_ ? Status(*failure_) : Status();
 }
 
 Result<LocalApic::Loan> KvmVcpu::return_apic() {

@@ -90,7 +90,7 @@ GUEST_CODE(user, R"(
 void prepare(conformance::Machine& m) {
   m.load(kProgram, kernel);
   m.load(kUser, user);
-  for (u64 i = 0; i < 4; i++) m.put64(kFrames + i * kPageSize, 0x1000 << (8 * i));
+  for (u64 i = 0; i < 4; i++) m.put64(kFrames + i * kPageSize, u64{0x1000} << (8 * i));
   for (const u64 entry : {conformance::kTables, conformance::kTables + 0x1000, conformance::kTables + 0x2000})
     m.put64(entry, m.get64(entry) | 4);
   for (const u64 page : {kUser, kUserStack}) m.put64(kPageTable + (page >> 12) * 8, page | 7);

@@ -16,11 +16,58 @@ namespace {
 using engine::Kind;
 using engine::Vcpu;
 
-class Groups final : public engine::Group {
- public:
-  explicit Groups(std::vector<std::unique_ptr<engine::Group>> groups) : groups_(std::move(groups)) {}
-  [[nodiscard]] engine::Group* of(usize engine) const { return groups_[engine].get(); }
+u64 monotonic() {
+  timespec time = {};
+  clock_gettime(CLOCK_MONOTONIC, &time);
+  return static_cast<u64>(time.tv_sec) * 1'000'000'000 + static_cast<u64>(time.tv_nsec);
+}
 
+class Relay;
+
+// One processor, and what each engine makes of it.
+class RelayVcpu final : public Vcpu {
+ public:
+  RelayVcpu(Relay& relay, unsigned number, std::vector<std::unique_ptr<Vcpu>> runners);
+
+  Status enter_thread() override;
+  engine::Exit run() override;
+  // One that does not run just now gives a call of run() for nothing, later.
+  void kick() override {
+    for (const auto& runner : runners_) runner->kick();
+  }
+  cpu::State& state() override { return now().state(); }
+  const cpu::State& glance() override { return now().glance(); }
+  void state_changed() override { now().state_changed(); }
+  void activity_changed() override { now().activity_changed(); }
+  void memory_changed(GuestPhysical address, u64 bytes) override { now().memory_changed(address, bytes); }
+  Status take_apic(const irq::LocalApic::Loan& loan) override { return now().take_apic(loan); }
+  Result<irq::LocalApic::Loan> return_apic() override { return now().return_apic(); }
+  [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_; }
+
+  [[nodiscard]] Vcpu& of(usize engine) { return *runners_[engine]; }
+
+ private:
+  [[nodiscard]] Vcpu& now();
+
+  Relay& relay_;
+  const unsigned number_;
+  std::vector<std::unique_ptr<Vcpu>> runners_;
+  std::vector<engine::NamedCounter> counters_;
+};
+
+// Who runs, and until when. All but construction on processor 0's thread; the others read what has changed when they come back
+// into run().
+class Relay final : public engine::Group {
+ public:
+  Relay(const Options& options, std::vector<std::unique_ptr<engine::Group>> groups, Board& board)
+      : every_ns_(options.every_ns), groups_(std::move(groups)), board_(board), random_(std::random_device{}()) {}
+  Relay(const Relay&) = delete;
+  Relay& operator=(const Relay&) = delete;
+  ~Relay() override {
+    std::fprintf(stderr, "nacre: The processors have changed engines %llu times.\n", static_cast<unsigned long long>(moves_.value()));
+  }
+
+  irq::MessageSink* local_apics() override { return apics_of(current_); }
   bool divert_writes(GuestPhysical address, int event) override {
     return std::any_of(groups_.begin(), groups_.end(),
                        [&](const auto& group) { return group != nullptr && group->divert_writes(address, event); });
@@ -31,105 +78,100 @@ class Groups final : public engine::Group {
     }
   }
 
- private:
-  std::vector<std::unique_ptr<engine::Group>> groups_;  // null: the engine needs none
-};
+  void add(RelayVcpu& vcpu) { vcpus_.push_back(&vcpu); }
+  [[nodiscard]] engine::Group* of(usize engine) const { return groups_[engine].get(); }
+  [[nodiscard]] usize current() const { return current_; }
+  [[nodiscard]] const std::optional<Error>& failure() const { return failure_; }
+  [[nodiscard]] const engine::Counter& moves() const { return moves_; }
 
-u64 monotonic() {
-  timespec time = {};
-  clock_gettime(CLOCK_MONOTONIC, &time);
-  return static_cast<u64>(time.tv_sec) * 1'000'000'000 + static_cast<u64>(time.tv_nsec);
-}
-
-class RelayVcpu final : public Vcpu {
- public:
-  struct Runner {
-    std::unique_ptr<Vcpu> vcpu;
-    irq::MessageSink* apics = nullptr;  // its engine's own
-  };
-
-  RelayVcpu(const Options& options, std::vector<Runner> runners, Board& board)
-      : every_ns_(options.every_ns), runners_(std::move(runners)), board_(board), random_(std::random_device{}()) {
-    counters_.push_back({"moves", &moves_});
-    for (const Runner& runner : runners_) {
-      for (const auto& counter : runner.vcpu->counters()) counters_.push_back(counter);
-    }
-  }
-
-  RelayVcpu(const RelayVcpu&) = delete;
-  RelayVcpu& operator=(const RelayVcpu&) = delete;
-  ~RelayVcpu() override {
-    std::fprintf(stderr, "nacre: The processor has changed engines %llu times.\n", static_cast<unsigned long long>(moves_.value()));
-  }
-
-  Status enter_thread() override {
+  Status begin() {
     timer_.emplace(TRY(host::KickTimer::create()));
-    Status without;
-    for (const Runner& runner : runners_) {
-      if (auto status = runner.vcpu->enter_thread(); !status && without) without = status.error();
-    }
-    if (runners_.front().apics != nullptr) {
-      if (auto status = board_.lend_apic(*runners_.front().vcpu, *runners_.front().apics); !status) failure_ = status.error();
-    }
     plan();
-    return without;
+    return {};
   }
-
-  engine::Exit run() override {
-    if (monotonic() >= due_) {
-      if (auto status = move(); !status) failure_ = status.error();
-      plan();
-    }
-    if (failure_) return {engine::ExitReason::Failed, *failure_};
-    return now().run();
+  void move_if_due() {
+    if (monotonic() < due_) return;
+    if (auto status = move(); !status) failure_ = status.error();
+    plan();
   }
-  // One that does not run just now gives a call of run() for nothing, later.
-  void kick() override {
-    for (const Runner& runner : runners_) runner.vcpu->kick();
-  }
-  cpu::State& state() override { return now().state(); }
-  const cpu::State& glance() override { return now().glance(); }
-  void state_changed() override { now().state_changed(); }
-  void activity_changed() override { now().activity_changed(); }
-  void memory_changed(GuestPhysical address, u64 bytes) override { now().memory_changed(address, bytes); }
-  [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_; }
 
  private:
-  [[nodiscard]] Vcpu& now() { return *runners_[current_].vcpu; }
-
+  [[nodiscard]] irq::MessageSink* apics_of(usize engine) const {
+    return groups_[engine] == nullptr ? nullptr : groups_[engine]->local_apics();
+  }
+  [[nodiscard]] std::vector<Vcpu*> vcpus_of(usize engine) const {
+    std::vector<Vcpu*> all;
+    for (RelayVcpu* vcpu : vcpus_) all.push_back(&vcpu->of(engine));
+    return all;
+  }
   void plan() {
     const u64 wait = std::uniform_int_distribution<u64>(0, 2 * every_ns_)(random_);
     due_ = monotonic() + wait;
     timer_->arm_after(wait);
   }
-
   Status move() {
-    Runner& from = runners_[current_];
-    current_ = (current_ + 1) % runners_.size();
-    Runner& to = runners_[current_];
-    const cpu::State& left = from.vcpu->state();
-    if (from.apics != nullptr) TRY(board_.take_back_apic(*from.vcpu));
-    cpu::State& taken = to.vcpu->state();
-    taken = left;
-    board_.attached(taken);
-    to.vcpu->state_changed();
-    to.vcpu->memory_changed(GuestPhysical(0), ~u64{0});
-    if (to.apics != nullptr) TRY(board_.lend_apic(*to.vcpu, *to.apics));
+    board_.stop_others();
+    const Status status = hand_over();
+    board_.go_on();
+    return status;
+  }
+  Status hand_over() {
+    const usize next = (current_ + 1) % groups_.size();
+    const std::vector<Vcpu*> from = vcpus_of(current_), to = vcpus_of(next);
+    for (Vcpu* each : from) static_cast<void>(each->state());  // instructions that came to us end before the local APICs go
+    if (apics_of(current_) != nullptr) TRY(board_.take_back_apics(from));
+    for (unsigned i = 0; i < to.size(); ++i) {
+      cpu::State& taken = to[i]->state();
+      taken = from[i]->state();
+      board_.attached(i, taken);
+      to[i]->state_changed();
+      to[i]->memory_changed(GuestPhysical(0), ~u64{0});
+    }
+    current_ = next;
+    if (irq::MessageSink* apics = apics_of(next); apics != nullptr) TRY(board_.lend_apics(to, *apics));
     moves_.count();
     return {};
   }
 
   const u64 every_ns_;
-  std::vector<Runner> runners_;
+  std::vector<std::unique_ptr<engine::Group>> groups_;  // null: the engine needs none
   Board& board_;
   std::mt19937_64 random_;
+  std::vector<RelayVcpu*> vcpus_;  // by number
   std::optional<host::KickTimer> timer_;
   usize current_ = 0;
   u64 due_ = ~u64{0};
   engine::Counter moves_;
-  std::vector<engine::NamedCounter> counters_;
   std::optional<Error> failure_;
 };
+
+RelayVcpu::RelayVcpu(Relay& relay, unsigned number, std::vector<std::unique_ptr<Vcpu>> runners)
+    : relay_(relay), number_(number), runners_(std::move(runners)) {
+  relay_.add(*this);
+  counters_.push_back({"moves", &relay_.moves()});
+  for (const auto& runner : runners_) {
+    for (const auto& counter : runner->counters()) counters_.push_back(counter);
+  }
+}
+
+Vcpu& RelayVcpu::now() {
+  return *runners_[relay_.current()];
+}
+
+Status RelayVcpu::enter_thread() {
+  if (number_ == 0) TRY(relay_.begin());
+  Status without;
+  for (const auto& runner : runners_) {
+    if (auto status = runner->enter_thread(); !status && without) without = status.error();
+  }
+  return without;
+}
+
+engine::Exit RelayVcpu::run() {
+  if (number_ == 0) relay_.move_if_due();
+  if (relay_.failure()) return {engine::ExitReason::Failed, *relay_.failure()};
+  return now().run();
+}
 
 }  // namespace
 
@@ -154,24 +196,22 @@ Result<std::optional<Options>> asked() {
   return std::optional<Options>(std::move(options));
 }
 
-Result<std::unique_ptr<engine::Group>> make_group(const Options& options, const memory::AddressSpace& memory) {
+Result<std::unique_ptr<engine::Group>> make_group(const Options& options, const memory::AddressSpace& memory, unsigned processors,
+                                                  Board& board) {
   std::vector<std::unique_ptr<engine::Group>> groups;
-  for (const Kind kind : options.engines) groups.push_back(TRY(engine::make_group(kind, memory, 1, engine::Apics::Engine)));
-  return std::unique_ptr<engine::Group>(std::make_unique<Groups>(std::move(groups)));
+  for (const Kind kind : options.engines) groups.push_back(TRY(engine::make_group(kind, memory, processors, engine::Apics::Engine)));
+  return std::unique_ptr<engine::Group>(std::make_unique<Relay>(options, std::move(groups), board));
 }
 
-Result<std::unique_ptr<Vcpu>> make(const Options& options, const engine::EngineContext& context, Board& board) {
-  const auto& groups = *static_cast<const Groups*>(context.group);
-  std::vector<RelayVcpu::Runner> runners;
+Result<std::unique_ptr<Vcpu>> make(const Options& options, const engine::EngineContext& context) {
+  auto& relay = *static_cast<Relay*>(context.group);
+  std::vector<std::unique_ptr<Vcpu>> runners;
   for (usize i = 0; i < options.engines.size(); ++i) {
     engine::EngineContext own = context;
-    own.group = groups.of(i);
-    RelayVcpu::Runner runner;
-    runner.vcpu = TRY(engine::make_vcpu(options.engines[i], own));
-    runner.apics = own.group == nullptr ? nullptr : own.group->local_apics();
-    runners.push_back(std::move(runner));
+    own.group = relay.of(i);
+    runners.push_back(TRY(engine::make_vcpu(options.engines[i], own)));
   }
-  return std::unique_ptr<Vcpu>(std::make_unique<RelayVcpu>(options, std::move(runners), board));
+  return std::unique_ptr<Vcpu>(std::make_unique<RelayVcpu>(relay, context.number, std::move(runners)));
 }
 
 }  // namespace nacre::relay

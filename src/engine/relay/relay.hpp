@@ -1,9 +1,10 @@
-// A vCPU that several engines run in turn: at random moments one is stopped and another goes on from its state. For tests: what a
-// guest computes must not show it. One processor. docs/adr/0018-kvm-engine.md.
+// A machine that several engines run in turn: at random moments all its processors are stopped, and another engine goes on from
+// their states. For tests: what a guest computes must not show it. docs/adr/0018-kvm-engine.md.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "engine/factory.hpp"
@@ -19,20 +20,26 @@ struct Options {
 // What the environment asks for: NACRE_RELAY=soft,kvm and NACRE_RELAY_EVERY=MS. Nothing: nothing. An Error: what cannot be.
 Result<std::optional<Options>> asked();
 
-// What is the machine's to do when the processor changes hands. On its thread, outside guest code.
+// What is the machine's to do when its processors change hands. From within processor 0's run().
 class Board {
  public:
-  virtual void attached(const cpu::State& state) = 0;                      // it is here from now on
-  virtual Status lend_apic(engine::Vcpu& to, irq::MessageSink& elsewhere) = 0;  // whose engine has local APICs
-  virtual Status take_back_apic(engine::Vcpu& from) = 0;
+  // Until go_on() all other processors are outside run(), and nobody touches what they are; afterwards those that slept
+  // look around.
+  virtual void stop_others() = 0;
+  virtual void go_on() = 0;
+  virtual void attached(unsigned processor, const cpu::State& state) = 0;  // it is here from now on
+  // All at once, to and from an engine that has local APICs of its own. `vcpus`: by number.
+  virtual Status lend_apics(std::span<engine::Vcpu* const> vcpus, irq::MessageSink& elsewhere) = 0;
+  virtual Status take_back_apics(std::span<engine::Vcpu* const> vcpus) = 0;
 
  protected:
   ~Board() = default;
 };
 
-// The engines' groups; doorbells are diverted by whichever can.
-Result<std::unique_ptr<engine::Group>> make_group(const Options& options, const memory::AddressSpace& memory);
-// EngineContext::group is the above; `board` outlives it.
-Result<std::unique_ptr<engine::Vcpu>> make(const Options& options, const engine::EngineContext& context, Board& board);
+// The engines' groups; doorbells are diverted by whichever can. `board` outlives it.
+Result<std::unique_ptr<engine::Group>> make_group(const Options& options, const memory::AddressSpace& memory, unsigned processors,
+                                                  Board& board);
+// EngineContext::group is the above.
+Result<std::unique_ptr<engine::Vcpu>> make(const Options& options, const engine::EngineContext& context);
 
 }  // namespace nacre::relay
