@@ -87,7 +87,8 @@ Status KvmVcpu::take_apic(const LocalApic::Loan& loan) {
   read_all();
   state_.apic_base = loan.state.base;
   loan_ = loan;
-  // Now, under the board's lock: what is sent to it from here on is not to be overwritten.
+  cr8_ = static_cast<u8>(loan.state.task_priority >> 4 & 0xf);
+  // Now, under the board's lock, and so without the Platform: what is sent to it from here on is not to be overwritten.
   write_all();
   return failure_ ? Status(*failure_) : Status();
 }

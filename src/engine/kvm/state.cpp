@@ -178,8 +178,7 @@ void KvmVcpu::read_general() {
   s.cr0 = sregs.cr0, s.cr2 = sregs.cr2, s.cr3 = sregs.cr3, s.cr4 = sregs.cr4, s.efer = sregs.efer;
   if (has_apic()) {
     s.apic_base = sregs.apic_base;
-    if (const u8 cr8 = static_cast<u8>(sregs.cr8); cr8 != context_.platform.task_priority())
-      context_.platform.set_task_priority(cr8);
+    cr8_ = static_cast<u8>(sregs.cr8);
   }
   read_events();
   current_ = Current::General;
@@ -279,7 +278,7 @@ void KvmVcpu::write_all() {
   sregs.gdt.base = s.gdtr.base, sregs.gdt.limit = s.gdtr.limit;
   sregs.idt.base = s.idtr.base, sregs.idt.limit = s.idtr.limit;
   sregs.cr0 = s.cr0, sregs.cr2 = s.cr2, sregs.cr3 = s.cr3, sregs.cr4 = s.cr4, sregs.efer = s.efer;
-  sregs.cr8 = context_.platform.task_priority();
+  sregs.cr8 = has_apic() ? cr8_ : context_.platform.task_priority();
   sregs.apic_base = s.apic_base;
   must(request(file_.number(), KVM_SET_SREGS, &sregs), "KVM does not take control and segment registers");
   kvm_regs regs = {};

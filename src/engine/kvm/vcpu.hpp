@@ -106,6 +106,7 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   bool tsc_offset_attribute_ = false;
   std::vector<u32> msrs_;                     // that this KVM has
   std::optional<irq::LocalApic::Loan> loan_;  // to be written
+  u8 cr8_ = 0;                                // where KVM has the local APIC
   std::atomic<bool> kicked_{false};
   std::optional<host::KickableThread> thread_;
   std::atomic<bool> thread_known_{false};
