@@ -84,8 +84,8 @@ constexpr u32 kVcpuRequests[] = {
     static_cast<u32>(kKvmSetMsrs),  KVM_GET_XCRS,  KVM_SET_XCRS,  static_cast<u32>(kKvmGetXsave),     static_cast<u32>(kKvmSetXsave),     KVM_GET_DEBUGREGS,   KVM_SET_DEBUGREGS,
     KVM_GET_VCPU_EVENTS,          KVM_SET_VCPU_EVENTS,              KVM_SET_DEVICE_ATTR,
     KVM_SET_GUEST_DEBUG, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MP_STATE, KVM_SET_MP_STATE,
-    // Of the machine: interrupt it, say which interrupts' end is told, and where writes ring a device's bell.
-    KVM_SIGNAL_MSI, static_cast<u32>(kKvmSetGsiRouting), KVM_IOEVENTFD,
+    // Of the machine: interrupt it, say which interrupts' end is told, where writes ring a device's bell, and what was heard of written memory.
+    KVM_SIGNAL_MSI, static_cast<u32>(kKvmSetGsiRouting), KVM_IOEVENTFD, KVM_RESET_DIRTY_RINGS,
 };
 // Of the threads that have interrupts for the guest, where KVM has its local APICs: they can interrupt their own machine.
 constexpr u32 kMessageRequests[] = {KVM_SIGNAL_MSI};

@@ -16,8 +16,8 @@ Result<Mapping> Mapping::anonymous(usize bytes, Guard guard) {
   return mapping;
 }
 
-Result<Mapping> Mapping::shared_file(int file, usize bytes, int protection) {
-  void* start = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, file, 0);
+Result<Mapping> Mapping::shared_file(int file, usize bytes, int protection, usize offset) {
+  void* start = mmap(nullptr, bytes, protection, MAP_SHARED | MAP_NORESERVE, file, static_cast<off_t>(offset));
   if (start == MAP_FAILED) return errno_error("Cannot map memory");
   return Mapping(static_cast<u8*>(start), bytes, 0);
 }

@@ -16,8 +16,8 @@ class Mapping {
   // Private zero pages. With a guard, one inaccessible page lies below the first byte.
   enum class Guard : u8 { None, Below };
   static Result<Mapping> anonymous(usize bytes, Guard guard = Guard::None);
-  // `bytes` bytes of `file` from its start, shared; `protection` as mmap's.
-  static Result<Mapping> shared_file(int file, usize bytes, int protection);
+  // `bytes` bytes of `file` from `offset` (whole pages) on, shared; `protection` as mmap's.
+  static Result<Mapping> shared_file(int file, usize bytes, int protection, usize offset = 0);
 
   Mapping(Mapping&& other) noexcept
       : start_(std::exchange(other.start_, nullptr)),

@@ -88,7 +88,7 @@ Status VmGroup::add_slots(const memory::AddressSpace& memory) {
     wanted.userspace_addr = reinterpret_cast<u64>(region.host);
     if (request(file(), KVM_SET_USER_MEMORY_REGION, &wanted) != 0)
       return host::errno_error("KVM does not take the guest's memory");
-    if (!rom && region.page_flags != nullptr) ram_.push_back({wanted, region.page_flags});
+    if (!rom && region.page_flags != nullptr) dirty_log_.add_slot(wanted, region.page_flags);
   }
   spare_slot_ = slot;
   spare_ = TRY(host::Mapping::anonymous(kPageSize));
@@ -137,34 +137,6 @@ void VmGroup::give_back_writes(GuestPhysical address, int event) {
 Result<std::unique_ptr<engine::Group>> make_group(const memory::AddressSpace& memory, bool apics) {
   auto group = TRY(VmGroup::create(memory, apics));
   return std::unique_ptr<engine::Group>(std::move(group));
-}
-
-Status VmGroup::log_writes(bool wanted) {
-  for (Slot& slot : ram_) {
-    slot.region.flags = wanted ? u32{KVM_MEM_LOG_DIRTY_PAGES} : 0;
-    if (request(file(), KVM_SET_USER_MEMORY_REGION, &slot.region) != 0)
-      return host::errno_error("KVM does not note which memory the guest writes to");
-  }
-  return {};
-}
-
-Status VmGroup::collect_writes() {
-  for (const Slot& slot : ram_) {
-    const usize pages = slot.region.memory_size / kPageSize;
-    std::vector<u64> written((pages + 63) / 64);
-    kvm_dirty_log log = {};
-    log.slot = slot.region.slot;
-    log.dirty_bitmap = written.data();
-    if (request(file(), KVM_GET_DIRTY_LOG, &log) != 0)
-      return host::errno_error("KVM does not tell which memory the guest has written to");
-    for (usize word = 0; word < written.size(); ++word) {
-      for (u64 bits = written[word]; bits != 0; bits &= bits - 1) {
-        u8& flags = slot.page_flags[64 * word + static_cast<usize>(__builtin_ctzll(bits))];
-        __atomic_fetch_or(&flags, memory::PageFlag::dirty, __ATOMIC_RELAXED);
-      }
-    }
-  }
-  return {};
 }
 
 bool has_local_apics() {

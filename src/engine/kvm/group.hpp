@@ -3,10 +3,10 @@
 
 #include <memory>
 #include <mutex>
-#include <vector>
 
 #include "engine/context.hpp"
 #include "engine/kvm/chip.hpp"
+#include "engine/kvm/dirty_log.hpp"
 #include "engine/kvm/system.hpp"
 #include "host/mapping.hpp"
 #include "memory/address_space.hpp"
@@ -24,11 +24,7 @@ class VmGroup final : public engine::Group {
 
   static Result<std::unique_ptr<VmGroup>> create(const memory::AddressSpace& memory, bool apics);
 
-  // Whether KVM notes which pages of RAM the guest writes to. Before it runs: slots are not changed later.
-  Status log_writes(bool wanted);
-  // Marks those written since the last call with memory::PageFlag::dirty. Any thread.
-  Status collect_writes();
-
+  [[nodiscard]] DirtyLog& dirty_log() { return dirty_log_; }
   [[nodiscard]] const System& system() const { return system_; }
   [[nodiscard]] int file() const { return vm_.number(); }
 
@@ -42,11 +38,6 @@ class VmGroup final : public engine::Group {
         vm_(std::move(vm)),
         diverts_(hardware_virtualization() && system_.can(KVM_CAP_IOEVENTFD) > 0 &&
                  system_.can(KVM_CAP_IOEVENTFD_ANY_LENGTH) > 0) {}
-  // A memory slot of RAM.
-  struct Slot {
-    kvm_userspace_memory_region region;
-    u8* page_flags;
-  };
   Status add_slots(const memory::AddressSpace& memory);
   Status ask_for_msrs();
 
@@ -54,7 +45,7 @@ class VmGroup final : public engine::Group {
   host::UniqueFd vm_;
   const bool diverts_;  // it has ioeventfds
   std::unique_ptr<Chip> chip_;
-  std::vector<Slot> ram_;
+  DirtyLog dirty_log_{system_, vm_.number()};
   host::Mapping spare_;  // RAM of the slot that comes and goes
   u32 spare_slot_ = 0;
   std::mutex forgetting_;

@@ -227,7 +227,7 @@ GUEST_CODE(writes_two_pages, "movl $1, 0x400010\n movl $2, 0x403ff0\n hlt")
 TEST_F(Kvm, written_pages_are_logged_once) {
   auto m = machine(true);
   auto& group = static_cast<VmGroup&>(*group_);
-  ASSERT_TRUE(group.log_writes(true).ok());
+  ASSERT_TRUE(group.dirty_log().log_writes(true).ok());
   m->load(kProgram, writes_two_pages);
   ASSERT_EQ(m->run(), engine::ExitReason::Halted);
   const auto is_dirty = [&](u64 address) {
@@ -236,12 +236,40 @@ TEST_F(Kvm, written_pages_are_logged_once) {
     *flags = 0;
     return dirty;
   };
-  ASSERT_TRUE(group.collect_writes().ok());
+  ASSERT_TRUE(group.dirty_log().collect().ok());
   EXPECT_TRUE(is_dirty(0x400000));
   EXPECT_TRUE(is_dirty(0x403000));
   EXPECT_FALSE(is_dirty(0x401000));
-  ASSERT_TRUE(group.collect_writes().ok());
+  ASSERT_TRUE(group.dirty_log().collect().ok());
   EXPECT_FALSE(is_dirty(0x400000));
+}
+
+GUEST_CODE(writes_many_pages, R"(
+  mov $0x300000, %rbx
+1: movl $1, (%rbx)
+  add $0x1000, %rbx
+  cmp $0x1000000, %rbx
+  jb 1b
+  hlt)")
+
+// More pages than a ring has entries: the processor comes out for them, and none is lost. And by bitmap, where there are both.
+TEST_F(Kvm, no_written_page_is_lost) {
+  for (const bool bitmap : {false, true}) {
+    SCOPED_TRACE(bitmap);
+    if (bitmap) setenv("NACRE_KVM_DIRTY", "bitmap", 1);
+    auto m = machine(true);
+    unsetenv("NACRE_KVM_DIRTY");
+    DirtyLog& log = static_cast<VmGroup&>(*group_).dirty_log();
+    if (bitmap) { EXPECT_FALSE(log.has_rings()); }
+    ASSERT_TRUE(log.log_writes(true).ok());
+    m->load(kProgram, writes_many_pages);
+    ASSERT_EQ(m->run(), engine::ExitReason::Halted);
+    ASSERT_TRUE(log.collect().ok());
+    unsigned lost = 0;
+    for (u64 page = 0x300000; page < conformance::kRamBytes; page += kPageSize)
+      lost += (*m->space.page_flags(GuestPhysical(page)) & memory::PageFlag::dirty) == 0;
+    EXPECT_EQ(lost, 0u);
+  }
 }
 
 GUEST_CODE(counts_a_little, "inc %eax\n inc %eax\n inc %eax\n inc %eax\n inc %eax\n hlt")  // two bytes each

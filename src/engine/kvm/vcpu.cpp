@@ -28,6 +28,7 @@ Result<std::unique_ptr<KvmVcpu>> KvmVcpu::create(const engine::EngineContext& co
   if (!file) return host::errno_error("KVM cannot make a processor");
   auto run =
       TRY(host::Mapping::shared_file(file.number(), group->system().run_bytes(), PROT_READ | PROT_WRITE));
+  TRY(group->dirty_log().add_processor(file.number()));
   auto vector = TRY(engine::HostedVectorUnit::create());
   std::unique_ptr<KvmVcpu> vcpu(
       new KvmVcpu(context, *group, std::move(file), std::move(run), std::move(vector)));
@@ -260,6 +261,9 @@ std::optional<Exit> KvmVcpu::after_run() {
       return Exit{};
     case KVM_EXIT_IOAPIC_EOI:
       context_.platform.end_of_interrupt(run_.eoi.vector);
+      return std::nullopt;
+    case KVM_EXIT_DIRTY_RING_FULL:
+      if (auto status = group_.dirty_log().collect(); !status) return Exit{ExitReason::Failed, status.error()};
       return std::nullopt;
     case KVM_EXIT_SHUTDOWN:
       state_.activity = Activity::Shutdown;
