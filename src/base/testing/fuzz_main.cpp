@@ -76,7 +76,7 @@ class LastInput {
     if (memory_ == nullptr) return;
     const u32 size = static_cast<u32>(std::min(input.size(), kLargest));
     std::memcpy(memory_, &size, sizeof size);
-    std::memcpy(memory_ + sizeof size, input.data(), size);
+    if (size != 0) std::memcpy(memory_ + sizeof size, input.data(), size);  // nothing may be nowhere
   }
   // Of such a file: its input.
   static Bytes take(const Bytes& file) {
