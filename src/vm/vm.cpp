@@ -112,6 +112,10 @@ Status Vm::load(const board::boot::Request& request) {
   placed.random = environment_.random();
   if (auto status = board::boot::load(machine, placed, first.state()); !status) return status.error();
   first.state_changed();
+  for (const auto& processor : std::span(processors_).subspan(1)) {
+    board::boot::set_memory_types(processor->vcpu->state());
+    processor->vcpu->state_changed();
+  }
   return {};
 }
 

@@ -57,4 +57,8 @@ struct Machine {
 // RIP and what the protocol passes in registers are changed.
 Status load(const Machine& machine, const Request& request, cpu::State& state);
 
+// What firmware does on every processor: RAM is write-back. load() has done it for the one that starts; guests
+// expect the others to agree (SDM vol. 3, 11.11.8), and INIT leaves it as it is.
+void set_memory_types(cpu::State& state);
+
 }  // namespace nacre::board::boot

@@ -32,9 +32,9 @@ void set_flat_segments(cpu::State& state, u16 code_attributes) {
   state.idtr = {};
 }
 
-// What firmware leaves behind whatever it then boots: memory is write-back. SDM vol. 3, 11.11.2.1.
+// What firmware leaves behind whatever it then boots.
 void set_as_firmware_would(cpu::State& state) {
-  state.mtrr_def_type = 0x806;  // enabled, fixed ranges off, default write-back
+  set_memory_types(state);
   state.activity = cpu::Activity::Running;
   state.rflags = x86::Rflags::fixed;
 }
@@ -63,6 +63,11 @@ Result<u64> write_identity_map(const Machine& machine, Placer& placer) {
 }
 
 }  // namespace
+
+// SDM vol. 3, 11.11.2.1.
+void set_memory_types(cpu::State& state) {
+  state.mtrr_def_type = 0x806;  // enabled, fixed ranges off, default write-back
+}
 
 void enter_protected_mode(cpu::State& state, u32 entry) {
   set_flat_segments(state, kFlatCode32);

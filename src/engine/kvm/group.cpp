@@ -15,7 +15,8 @@ namespace {
 constexpr u64 kSpare = u64{1} << 45;  // above all RAM and windows
 constexpr u64 kIdentityMap = 0xfeffc000, kTss = kIdentityMap + kPageSize;
 
-// MSRs that come to us: the board's, and those that move the time stamp counter.
+// MSRs that come to us: the board's, those that move the time stamp counter, and those that KVM answers otherwise than
+// the guest's model (that they come here is seen in the kernel's log: guest/tests/kernel_log).
 struct Range {
   u32 first, count;
   bool reads;  // not only writes
@@ -25,12 +26,18 @@ constexpr Range kOurs[] = {
     {0x10, 1, false, true},       // IA32_TIME_STAMP_COUNTER
     {0x11, 2, true, true},        // the paravirtual clock's old numbers
     {0x1b, 1, true, false},       // IA32_APIC_BASE
+    {0x3a, 1, true, true},        // IA32_FEATURE_CONTROL
     {0x3b, 1, true, true},        // IA32_TSC_ADJUST
+    {0xce, 1, true, true},        // MSR_PLATFORM_INFO
     {0x6e0, 1, true, false},      // IA32_TSC_DEADLINE
     {0x4b564d00, 3, true, true},  // paravirtual clock: Linux, arch/x86/include/uapi/asm/kvm_para.h
     {0x4b564d03, 2, true, false}, // stolen time, end of interrupt
     {0x4b564d05, 3, true, true},
+    {0xc0010010, 1, true, true},  // SYSCFG, HWCR, VM_CR: AMD APM vol. 2, appendix A
+    {0xc0010015, 1, true, true},
+    {0xc0010114, 1, true, true},
 };
+static_assert(std::size(kOurs) <= KVM_MSR_FILTER_MAX_RANGES);
 
 }  // namespace
 

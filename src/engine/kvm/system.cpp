@@ -87,6 +87,9 @@ Result<Cpuid> Cpuid::of(const System& system) {
 }
 
 cpu::CpuidLeaf Cpuid::leaf(u32 leaf, u32 subleaf) const {
+  // KVM leaves out what AMD's processors say of their first-level caches and TLBs, and passes on the rest of it.
+  constexpr u32 kCachesAndTlbs = 0x80000005;
+  if (leaf == kCachesAndTlbs) return cpu::NativeCpuid().leaf(leaf, subleaf);
   for (const auto& entry : entries_) {
     if (entry.function != leaf) continue;
     if ((entry.flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX) != 0 && entry.index != subleaf) continue;

@@ -138,7 +138,7 @@ void LocalApic::end_of_interrupt() {
   state_.isr[vector / 32] &= ~bit;
   const bool level = (state_.tmr[vector / 32] & bit) != 0;
   update();
-  if (level) ports_.eoi.end_of_interrupt(static_cast<u8>(vector));
+  if (level && !Spurious(state_.spurious)[Spurious::no_broadcast]) ports_.eoi.end_of_interrupt(static_cast<u8>(vector));
 }
 
 void LocalApic::set_cr8(u8 value) {

@@ -13,7 +13,7 @@ TEST(LocalApic, has_the_reset_values_of_the_manual) {
   LocalApicBench bench(3);
   EXPECT_EQ(bench.apic.apic_base(), 0xfee0'0800U);
   EXPECT_EQ(bench.read(R::Id), 0x0300'0000U);
-  EXPECT_EQ(bench.read(R::Version), 0x0005'0014U);
+  EXPECT_EQ(bench.read(R::Version), 0x0105'0014U);
   EXPECT_EQ(bench.read(R::TaskPriority), 0U);
   EXPECT_EQ(bench.read(R::ProcessorPriority), 0U);
   EXPECT_EQ(bench.read(R::LogicalDestination), 0U);
@@ -44,7 +44,7 @@ TEST(LocalApic, registers_keep_only_their_writable_bits) {
       {R::DestinationFormat, ~0u},   {R::LvtTimer, 0x7'00ff},       {R::LvtThermal, 0x1'07ff},
       {R::LvtPerformance, 0x1'07ff}, {R::LvtLint0, 0x1'a7ff},       {R::LvtLint1, 0x1'a7ff},
       {R::LvtError, 0x1'00ff},       {R::CommandHigh, 0xff00'0000}, {R::DivideConfiguration, 0xb},
-      {R::Version, 0x0005'0014},     {R::Spurious, 0x3ff},
+      {R::Version, 0x0105'0014},     {R::Spurious, 0x13ff},
   };
   for (const Row& row : rows) {
     bench.write(row.r, 0xffff'ffff);
@@ -55,9 +55,9 @@ TEST(LocalApic, registers_keep_only_their_writable_bits) {
 TEST(LocalApic, reads_are_of_the_low_four_bytes_and_writes_need_alignment) {
   LocalApicBench bench;
   EXPECT_EQ(bench.apic.mmio_read(0x30, 1), 0x14U);
-  EXPECT_EQ(bench.apic.mmio_read(0x32, 2), 0x0005U);
+  EXPECT_EQ(bench.apic.mmio_read(0x32, 2), 0x0105U);
   EXPECT_EQ(bench.apic.mmio_read(0x34, 4), 0U);
-  EXPECT_EQ(bench.apic.mmio_read(0x30, 8), 0x0005'0014U);
+  EXPECT_EQ(bench.apic.mmio_read(0x30, 8), 0x0105'0014U);
   bench.apic.mmio_write(0x84, 4, 0x20);
   bench.apic.mmio_write(0x80, 1, 0x20);
   EXPECT_EQ(bench.read(R::TaskPriority), 0U);
@@ -125,6 +125,21 @@ TEST(LocalApic, broadcasts_the_end_of_level_interrupts_only) {
   EXPECT_EQ(bench.bus.ended, std::vector<u8>{0x40});
   bench.write(R::Eoi, 0);  // nothing in service
   EXPECT_EQ(bench.bus.ended.size(), 1U);
+}
+
+TEST(LocalApic, keeps_ends_of_interrupts_to_itself_when_told_to) {
+  LocalApicBench bench;
+  bench.enable();
+  EXPECT_NE(bench.read(R::Version) & 1 << 24, 0U);
+  bench.write(R::Spurious, 0x1000 | bench.read(R::Spurious));
+  EXPECT_NE(bench.read(R::Spurious) & 0x1000, 0U);
+  bench.apic.accept(Delivery::Fixed, 0x40, Trigger::Level);
+  bench.apic.acknowledge();
+  bench.write(R::Eoi, 0);
+  EXPECT_TRUE(bench.bus.ended.empty());
+  EXPECT_FALSE(bench.apic.interrupt_pending());
+  bench.apic.accept(Delivery::Fixed, 0x3f, Trigger::Edge);  // a lower one: nothing is in service
+  EXPECT_TRUE(bench.apic.interrupt_pending());
 }
 
 TEST(LocalApic, refuses_vectors_while_software_disabled_but_not_nmi_and_init) {

@@ -87,7 +87,8 @@ struct Spurious : Bits<Spurious, u32> {
   static constexpr Field<u8, 7, 0> vector{};
   static constexpr Field<bool, 8, 8> enabled{};
   static constexpr Field<bool, 9, 9> focus_disabled{};
-  static constexpr u32 kReset = 0xff, kWritable = 0x3ff;
+  static constexpr Field<bool, 12, 12> no_broadcast{};  // system software writes to the I/O APIC's EOI register. 11.8.5
+  static constexpr u32 kReset = 0xff, kWritable = 0x13ff;
 };
 
 // Interrupt command register. SDM vol. 3, 11.6.1 and 11.12.9.
