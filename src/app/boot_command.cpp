@@ -11,6 +11,7 @@
 #include "app/life/control_process.hpp"
 #include "app/session.hpp"
 #include "app/vsock_option.hpp"
+#include "engine/lockstep/follow_kvm.hpp"
 #include "host/file_bytes.hpp"
 
 namespace nacre::app {
@@ -247,6 +248,10 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
   }
   config.lock_step = lock_step;
   config.lock_step_outcome = found;
+  if (lock_step != nullptr && lock_step->by_kvm) {
+    TRY(lockstep::kvm_can_follow());
+    config.engine = engine::Kind::Interp;
+  }
   if (lock_step != nullptr && config.processors != 1) return Error{"Engines are compared on one processor; use --cpus 1."};
   if (lock_step != nullptr) config.devices.rng = false;  // as with disks
   if (lock_step != nullptr && !disks_.empty()) return Error{"Engines are compared without disks, which write to memory by themselves."};

@@ -2,6 +2,7 @@
 #include <sched.h>
 
 #include "cpu/host_cpuid.hpp"
+#include "engine/lockstep/follow_kvm.hpp"
 #include "vm/vm.hpp"
 
 namespace nacre::vm {
@@ -37,7 +38,8 @@ const char* Vm::no_direct(const Config& config) {
 }
 
 Status Vm::make_processor(unsigned i, const Config& config) {
-  const bool kvm = relay_ ? relay_->has(engine::Kind::Kvm) : config.engine == engine::Kind::Kvm;
+  const bool followed_by_kvm = config.lock_step != nullptr && config.lock_step->by_kvm;
+  const bool kvm = relay_ ? relay_->has(engine::Kind::Kvm) : followed_by_kvm || config.engine == engine::Kind::Kvm;
   // What several engines run must be what each can.
   const auto host = TRY(engine::processor_of(kvm ? engine::Kind::Kvm : config.engine));
   cpu::Model::Options options;
@@ -52,7 +54,7 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   using cpu::KvmFeature;
   const bool scarce = turns_.scarce() || (sleeps_inside_ && config.processors > host_processors());
   if (scarce) options.kvm_features |= KvmFeature::STEAL_TIME | KvmFeature::PV_TLB_FLUSH;
-  if (kvm) options.kvm_features &= ~not_from_kvm(*host.cpuid, engine::has_local_apics(engine::Kind::Kvm));
+  if (kvm) options.kvm_features &= ~not_from_kvm(*host.cpuid, !followed_by_kvm && engine::has_local_apics(engine::Kind::Kvm));
   const auto model = cpu::Model::create(*host.cpuid, options);
   if (!model) return model.error();
   Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
@@ -75,7 +77,8 @@ Status Vm::make_processor(unsigned i, const Config& config) {
       .number = i,
       .ram_file = ram_.file(),
   };
-  auto vcpu = config.lock_step != nullptr
+  auto vcpu = followed_by_kvm ? lockstep::make_followed_by_kvm(context, *config.lock_step, *config.lock_step_outcome)
+              : config.lock_step != nullptr
                   ? lockstep::make(context, *config.lock_step, *config.lock_step_outcome)
               : relay_ ? relay::make(*relay_, context)
                   : engine::make_vcpu(config.engine, context);

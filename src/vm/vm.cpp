@@ -91,7 +91,7 @@ Vm::Vm(const Config& config, std::optional<relay::Options> relay, const host::Ts
       devices_(machine_),
       serial_ports_(config.serial_ports),
       engine_name_(config.lock_step != nullptr ? "lock step" : relay_ ? "relay" : engine::name_of(config.engine)),
-      role_(engine::role_of(relay_ && relay_->has(engine::Kind::Kvm) ? engine::Kind::Kvm : config.engine)),
+      role_(engine::role_of((relay_ && relay_->has(engine::Kind::Kvm)) || (config.lock_step != nullptr && config.lock_step->by_kvm) ? engine::Kind::Kvm : config.engine)),
       trace_(config.trace_topics, config.trace_file, machine_.board.memory(), clock_) {
   if (config.last_post_code) environment_.end_at_post_code(*config.last_post_code);
   if (trace_.wants(TraceTopic::post)) environment_.trace_post_codes(&trace_);

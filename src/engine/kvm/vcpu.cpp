@@ -376,6 +376,7 @@ Status KvmVcpu::stop_at(const Stops& stops) {
     enabled |= u64{2} << 2 * i;
   }
   if (stops.each_instruction) asked.control |= KVM_GUESTDBG_SINGLESTEP;
+  if (stops.at_int3) asked.control |= KVM_GUESTDBG_USE_SW_BP;
   if (enabled != 0) asked.control |= KVM_GUESTDBG_USE_HW_BP;
   if (asked.control != 0) asked.control |= KVM_GUESTDBG_ENABLE;
   asked.arch.debugreg[7] = enabled | 0x400;

@@ -33,10 +33,12 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // meanwhile. As state(): while run() is not executing.
   struct Stops {
     bool each_instruction = false;
+    bool at_int3 = false;  // of which the guest is then not told
     std::array<std::optional<u64>, 4> before;  // an instruction at this linear address
   };
   Status stop_at(const Stops& stops);
   // After run() has returned Kicked: it stopped there, once.
+  [[nodiscard]] bool has_stopped() const { return stopped_at_.has_value(); }
   [[nodiscard]] std::optional<u64> take_stop() { return std::exchange(stopped_at_, std::nullopt); }
   [[nodiscard]] std::span<const engine::NamedCounter> counters() const override { return counters_.named; }
   Status take_apic(const irq::LocalApic::Loan& loan) override;

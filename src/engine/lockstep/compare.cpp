@@ -154,9 +154,26 @@ unsigned distance(const State& running, const State& shadow) {
   return differing;
 }
 
+namespace {
+constexpr const char* kRegisters[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                        "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+}  // namespace
+
+std::string general(const State& running, const State& shadow, const State& before) {
+  std::string text;
+  const auto line = [&](const char* name, u64 a, u64 b, u64 c) {
+    char buffer[120];
+    std::snprintf(buffer, sizeof buffer, "  %-20s %016llx %c %016llx   %016llx\n", name, static_cast<unsigned long long>(a),
+                  a == b ? ' ' : '*', static_cast<unsigned long long>(b), static_cast<unsigned long long>(c));
+    text += buffer;
+  };
+  line("rip", running.rip, shadow.rip, before.rip);
+  for (unsigned i = 0; i < 16; ++i) line(kRegisters[i], running.gpr[i], shadow.gpr[i], before.gpr[i]);
+  line("rflags", running.rflags, shadow.rflags, before.rflags);
+  return text;
+}
+
 std::string differences(const State& running, const State& shadow, const XsaveLayout& layout) {
-  static constexpr const char* kRegisters[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
-                                                 "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
   static constexpr const char* kSegments[8] = {"es", "cs", "ss", "ds", "fs", "gs", "ldtr", "tr"};
   Text text;
   text.line("rip", running.rip, shadow.rip);

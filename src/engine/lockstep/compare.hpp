@@ -19,4 +19,7 @@ unsigned distance(const cpu::State& running, const cpu::State& shadow);
 // One line a difference: "  rax        0000000000000001   0000000000000002".
 std::string differences(const cpu::State& running, const cpu::State& shadow, const cpu::XsaveLayout& layout);
 
+// The general registers, RIP and flags of both, equal ones too, and of a third state.
+std::string general(const cpu::State& running, const cpu::State& shadow, const cpu::State& before);
+
 }  // namespace nacre::lockstep

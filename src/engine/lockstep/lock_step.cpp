@@ -7,6 +7,7 @@
 #include "cpu/model.hpp"
 #include "engine/lockstep/compare.hpp"
 #include "engine/lockstep/report.hpp"
+#include "engine/lockstep/shadow.hpp"
 #include "engine/soft/soft.hpp"
 
 namespace nacre::lockstep {

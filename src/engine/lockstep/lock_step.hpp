@@ -13,6 +13,7 @@
 namespace nacre::lockstep {
 
 struct Options {
+  bool by_kvm = false;           // the interpreter runs the guest, and KVM follows (follow_kvm.hpp); else soft and the interpreter
   u32 blocks = 16;               // a step is 1 to this many, at random
   u32 stop_every = 200;          // one step in so many is stopped at a random host instruction; 0: none
   u64 memory_every = 1'000'000;  // steps between two comparisons of all memory; 0: only at the end
@@ -32,6 +33,7 @@ struct Outcome {
   u64 memory_checks = 0;
   // What differed and may: docs/lock-step.md.
   u64 dead_flags = 0, undefined_flags = 0, frame_flags = 0, accessed_bits = 0, dirty_bits = 0;
+  u64 taken_over = 0;  // by_kvm: instructions where KVM could not be stopped
 };
 
 // `options` and `outcome` outlive the vCPU.

@@ -80,12 +80,12 @@ std::string listing(const cpu::State& state, const memory::AddressSpace& memory,
   return text;
 }
 
-std::string memory_lines(std::span<const Shadow::Difference> differences) {
+std::string memory_lines(std::span<const MemoryCopy::Difference> differences) {
   std::string text;
   for (usize i = 0; i < differences.size() && i < kMostMemoryLines; ++i) {
-    const Shadow::Difference& one = differences[i];
+    const MemoryCopy::Difference& one = differences[i];
     text += formatted("  [%011llx]        %016llx   %016llx\n", wide(one.physical), wide(one.running),
-                      wide(one.shadow));
+                      wide(one.copy));
   }
   if (differences.size() > kMostMemoryLines)
     text += formatted("  and %zu more\n", differences.size() - kMostMemoryLines);

@@ -5,7 +5,11 @@
 #include <span>
 #include <string>
 
-#include "engine/lockstep/shadow.hpp"
+#include "cpu/mmu.hpp"
+#include "cpu/state.hpp"
+#include "engine/lockstep/memory_copy.hpp"
+#include "engine/lockstep/platforms.hpp"
+#include "x86/instruction.hpp"
 
 namespace nacre::lockstep {
 
@@ -26,7 +30,7 @@ bool guest_instruction(const cpu::State& state, const memory::AddressSpace& memo
 std::string listing(const cpu::State& state, const memory::AddressSpace& memory,
                     std::span<const Place> places);
 
-std::string memory_lines(std::span<const Shadow::Difference> differences);
+std::string memory_lines(std::span<const MemoryCopy::Difference> differences);
 
 // Of a shadow gone astray: what it asked for and what the log had.
 std::string question(const Replayer& replayer);

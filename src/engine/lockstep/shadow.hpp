@@ -1,6 +1,5 @@
-// Shadow: the interpreter's side of a lock-step run: a second RAM of the same shape, the interpreter on it,
-// and which pages it wrote. All pages are flagged as code there, so that the interpreter reports each write.
-// Owned by the vCPU's thread.
+// Shadow: the interpreter's side of a lock-step run with `soft`: a copy of the guest's memory, the interpreter on it, and
+// which pages it wrote. Owned by the vCPU's thread.
 #pragma once
 
 #include <memory>
@@ -8,8 +7,8 @@
 
 #include "engine/context.hpp"
 #include "engine/hosted_vector_unit.hpp"
+#include "engine/lockstep/memory_copy.hpp"
 #include "engine/lockstep/platforms.hpp"
-#include "host/guest_ram.hpp"
 #include "interp/interpreter.hpp"
 
 namespace nacre::lockstep {
@@ -20,7 +19,7 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   static Result<std::unique_ptr<Shadow>> create(const engine::EngineContext& context, Log& log);
 
   // Makes memory as the running engine's is. Not on a confined thread: asks where the RAM file has holes.
-  void mirror(int ram_file);
+  void mirror(int ram_file) { copy_.mirror(ram_file); }
 
   // An event that is due, or else one instruction.
   void step();
@@ -35,19 +34,9 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   // The event that the last step delivered; Kind::None when it was an instruction.
   [[nodiscard]] const cpu::Event& delivered() const { return delivered_; }
 
-  // What kept `pages_equal` from being true, for a report.
-  struct Difference {
-    u64 physical = 0;  // of 8 bytes
-    u64 running = 0, shadow = 0;
-  };
-  // What may differ in the pages written since forget_written(); see docs/lock-step.md.
-  struct Allowed {
-    u64 frame_flags = ~u64{0};  // physical address of the flags in an exception's frame
-  };
-  struct Found {
-    u64 accessed_bits = 0, dirty_bits = 0;  // entries of page tables
-    u64 frame_flags = 0;                    // the bits that differ there
-  };
+  using Difference = MemoryCopy::Difference;
+  using Allowed = MemoryCopy::Allowed;
+  using Found = MemoryCopy::Found;
   // Compares the pages written with the running engine's.
   bool pages_equal(const Allowed& allowed, Found& found, std::vector<Difference>* differences) const;
   // Takes over what was allowed to differ.
@@ -58,12 +47,10 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   void table_marked(GuestPhysical entry) override;
 
   // Compares all pages that either side has touched. False: `difference` is the first.
-  bool all_equal(Found& found, std::vector<Difference>& differences);
+  bool all_equal(Found& found, std::vector<Difference>& differences) { return copy_.all_equal(found, differences); }
 
  private:
-  Shadow(const engine::EngineContext& context, host::GuestRam ram, u8* running_base,
-         std::unique_ptr<engine::HostedVectorUnit> vector, Log& log);
-  Status map();
+  Shadow(const engine::EngineContext& context, MemoryCopy copy, std::unique_ptr<engine::HostedVectorUnit> vector, Log& log);
 
   void flush_all() override {}
   void flush_non_global() override {}
@@ -75,14 +62,7 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   void control_registers(const cpu::State&, const cpu::ControlRegisters&,
                          const cpu::ControlRegisters&) override {}
 
-  // By number in RAM, whatever the guest's address.
-  [[nodiscard]] u64 physical_of(usize page) const;
-  bool page_equal(usize page, const Allowed& allowed, Found& found,
-                  std::vector<Difference>* differences) const;
-
-  const memory::AddressSpace& running_memory_;
-  host::GuestRam ram_;
-  u8* const running_;  // the running engine's RAM
+  MemoryCopy copy_;
   memory::AddressSpace memory_;
   std::unique_ptr<engine::HostedVectorUnit> vector_;
   Replayer replayer_;
@@ -90,8 +70,6 @@ class Shadow final : public cpu::TranslationObserver, private interp::StepListen
   cpu::Event delivered_;
   std::vector<usize> written_;    // pages, each once
   std::vector<bool> is_written_;  // by page
-  std::vector<bool> is_table_;    // … has held page tables
-  std::vector<bool> touched_;     // … ever, by anybody we know of
 };
 
 }  // namespace nacre::lockstep
