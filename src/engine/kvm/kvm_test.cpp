@@ -12,6 +12,7 @@
 #include <thread>
 
 #include "engine/conformance/machine.hpp"
+#include "engine/conformance/same_end.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/kvm/group.hpp"
 #include "engine/kvm/vcpu.hpp"
@@ -54,12 +55,7 @@ class Kvm : public ::testing::Test {
       m->load(kProgram, code);
       EXPECT_EQ(m->run(), engine::ExitReason::Halted);
     }
-    const cpu::State &a = interp->vcpu->state(), &b = kvm->vcpu->state();
-    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
-    EXPECT_EQ(a.rip, b.rip);
-    EXPECT_EQ(a.rflags, b.rflags);
-    EXPECT_EQ(std::memcmp(interp->base + 0x300000, kvm->base + 0x300000, conformance::kRamBytes - 0x300000),
-              0);
+    conformance::expect_same_end(*interp, *kvm);
     return kvm;
   }
 

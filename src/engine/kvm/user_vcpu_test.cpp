@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "engine/conformance/machine.hpp"
+#include "engine/conformance/same_end.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/kvm/kvm.hpp"
 #include "host/signals.hpp"
@@ -153,12 +154,7 @@ TEST_F(User, ways_into_the_kernel_and_back) {
   for (const DirectMode mode : {DirectMode::Auto, DirectMode::Always}) {
     auto kvm = machine(mode);
     ASSERT_EQ(kvm->run(), engine::ExitReason::Halted);
-    const cpu::State &a = interp->vcpu->state(), &b = kvm->vcpu->state();
-    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
-    EXPECT_EQ(a.rip, b.rip);
-    EXPECT_EQ(a.rflags, b.rflags);
-    EXPECT_EQ(std::memcmp(interp->base + 0x300000, kvm->base + 0x300000, conformance::kRamBytes - 0x300000),
-              0);
+    conformance::expect_same_end(*interp, *kvm);
   }
 }
 

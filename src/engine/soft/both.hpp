@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/conformance/machine.hpp"
+#include "engine/conformance/same_end.hpp"
 #include "engine/interp/interp_vcpu.hpp"
 #include "engine/soft/soft.hpp"
 #include "host/signals.hpp"
@@ -41,14 +42,7 @@ class Soft : public ::testing::Test {
       if (prepare) prepare(*m);
       EXPECT_EQ(m->run(), engine::ExitReason::Halted);
     }
-    const cpu::State& a = interp.vcpu->state();
-    const cpu::State& b = soft->vcpu->state();
-    for (int i = 0; i < 16; i++) EXPECT_EQ(a.gpr[i], b.gpr[i]) << "register " << i;
-    EXPECT_EQ(a.rip, b.rip);
-    EXPECT_EQ(a.rflags, b.rflags);
-    // Page tables aside (accessed bits may be set in another order), memory is the same.
-    EXPECT_EQ(std::memcmp(interp.base + kCode, soft->base + kCode, 0x200000 - kCode), 0);
-    EXPECT_EQ(std::memcmp(interp.base + 0x300000, soft->base + 0x300000, kRamBytes - 0x300000), 0);
+    conformance::expect_same_end(interp, *soft);
     return soft;
   }
 
