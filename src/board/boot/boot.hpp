@@ -17,7 +17,7 @@ using Bytes = std::span<const u8>;
 
 enum class Format : u8 {
   Unknown,
-  BzImage,    // Linux/x86 boot protocol, entered in 64-bit mode
+  BzImage,    // Linux/x86 boot protocol, entered in 64-bit mode, or if it cannot be, in 32-bit mode
   Pvh,        // ELF with a XEN_ELFNOTE_PHYS32_ENTRY note
   Multiboot,  // multiboot 1 header within the first 8 KiB
   Vmlinux64,  // x86-64 ELF executable without that note: entered in 64-bit mode with boot_params

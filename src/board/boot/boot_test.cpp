@@ -144,6 +144,57 @@ TEST(BzImage, moves_down_when_ram_ends_before_where_it_wants_to_be) {
   EXPECT_EQ(machine.at<u8>(2 * kMiB + 77), kernel[1024 + 77]);
 }
 
+// boot.rst, "32-bit Boot Protocol".
+TEST(BzImage, is_entered_in_32_bit_mode_if_it_has_no_64_bit_entry) {
+  TestMachine machine(64 * kMiB);
+  Image kernel = make_bzimage();
+  put<u16>(kernel, 0x236, 0);
+  put<u32>(kernel, 0x214, 0x100010);
+  cpu::State state;
+  state.gpr[x86::RBX] = state.gpr[x86::RBP] = state.gpr[x86::RDI] = 77;
+  ASSERT_EQ(error_of(load(machine.machine(), {.kernel = kernel, .command_line = "a=b"}, state)), "");
+
+  EXPECT_EQ(machine.at<u8>(16 * kMiB + 5), kernel[1024 + 5]);
+  EXPECT_EQ(state.rip, 16 * kMiB + 0x10);
+  EXPECT_EQ(state.rflags, 2u);
+  EXPECT_EQ(state.cr0 & (x86::Cr0::PE | x86::Cr0::PG), x86::Cr0::PE);
+  EXPECT_EQ(state.efer, 0u);
+  EXPECT_EQ(state.segment[x86::CS].selector, 0x10);
+  for (const auto segment : {x86::SS, x86::DS, x86::ES}) EXPECT_EQ(state.segment[segment].selector, 0x18);
+  EXPECT_EQ(machine.at<u64>(state.gdtr.base + 0x10), 0x00cf9b000000ffffu);
+  EXPECT_EQ(machine.at<u64>(state.gdtr.base + 0x18), 0x00cf93000000ffffu);
+  EXPECT_GE(state.gdtr.limit, 0x1f);
+  for (const auto zero : {x86::RBX, x86::RBP, x86::RDI}) EXPECT_EQ(state.gpr[zero], 0u);
+  const u64 params = state.gpr[x86::RSI];
+  EXPECT_EQ(machine.at<u32>(params + 0x202), 0x53726448u);
+  EXPECT_EQ(machine.at<u32>(params + 0x214), 16 * kMiB);
+  EXPECT_EQ(machine.text(machine.at<u32>(params + 0x228)), "a=b");
+}
+
+// Protocol 2.07 ends before pref_address and init_size: what stands there is code.
+TEST(BzImage, of_an_old_protocol_goes_to_one_mebibyte_and_newer_fields_are_not_read) {
+  TestMachine machine(16 * kMiB);
+  Image kernel = make_bzimage(0x2000, 0x1234567890, 0xffffffff);
+  put<u16>(kernel, 0x206, 0x0207);
+  put<u32>(kernel, 0x214, 0x100000);
+  put<u32>(kernel, 0x230, 12345);
+  put<u8>(kernel, 0x234, 0);
+  EXPECT_THAT(load_error(kernel), HasSubstr("power of two"));
+  put<u16>(kernel, 0x206, 0x0204);
+  cpu::State state;
+  ASSERT_EQ(error_of(load(machine.machine(), {.kernel = kernel}, state)), "");
+  EXPECT_EQ(state.rip, kMiB);
+  EXPECT_EQ(machine.at<u8>(kMiB + 0x1fff), kernel.back());
+}
+
+TEST(BzImage, need_not_fill_its_last_paragraph) {
+  Image kernel = make_bzimage();
+  kernel.resize(kernel.size() - 15);
+  EXPECT_EQ(load_error(kernel), "");
+  kernel.resize(kernel.size() - 1);
+  EXPECT_THAT(load_error(kernel), HasSubstr("cut short"));
+}
+
 TEST(BzImage, says_what_is_wrong) {
   const Image good = make_bzimage();
   EXPECT_THAT(load_error(good, 4 * kMiB), HasSubstr("give the guest more memory"));
@@ -152,12 +203,13 @@ TEST(BzImage, says_what_is_wrong) {
   EXPECT_THAT(load_error(cut), HasSubstr("cut short"));
   cut.resize(1030);
   EXPECT_THAT(load_error(cut), HasSubstr("cut short"));
-  Image old = good;
-  put<u16>(old, 0x206, 0x0204);
-  EXPECT_THAT(load_error(old), HasSubstr("64-bit"));
-  Image only_32 = good;
-  put<u16>(only_32, 0x236, 0);
-  EXPECT_THAT(load_error(only_32), HasSubstr("64-bit"));
+  Image real_mode_only = good;
+  put<u16>(real_mode_only, 0x206, 0x0207);
+  EXPECT_THAT(load_error(real_mode_only), HasSubstr("real mode only"));
+  Image outside = good;
+  put<u16>(outside, 0x236, 0);
+  put<u32>(outside, 0x214, static_cast<u32>(kMiB + 0x2000));
+  EXPECT_THAT(load_error(outside), HasSubstr("cut short"));
   Image low = good;
   put<u8>(low, 0x211, 0);
   EXPECT_THAT(load_error(low), HasSubstr("zImage"));

@@ -42,6 +42,8 @@ Compression compression_of(Bytes stream) {
 Result<Payload> find_payload(Bytes bzimage) {
   if (!is_bzimage(bzimage)) return Error("this kernel is not a bzImage, so there is no payload to unpack");
   const LinuxImage image = TRY(parse_bzimage(bzimage));
+  if (!has_64_bit_entry(image.header))
+    return Error("this kernel has no 64-bit entry, which its payload would be entered at");
   const u64 offset = image.header.payload_offset;
   const u64 length = image.header.payload_length;
   if (length < 8 || offset > image.code.size() || length > image.code.size() - offset) {

@@ -7,15 +7,16 @@
 
 namespace nacre::board::boot {
 
-// Linux 3.8 or later, x86-64: the compressed kernel, which decompresses itself.
+// Linux, compressed as it is (it decompresses itself), or what else comes in that form.
 bool is_bzimage(Bytes kernel);
 struct LinuxImage {
   SetupHeader header;
   Bytes code;  // the protected-mode part
 };
-// is_bzimage() holds. Error when it has no 64-bit entry; parse_bzimage: or is cut short.
+// is_bzimage() holds. Error when it can be entered in real mode only; parse_bzimage: or is cut short.
 Result<SetupHeader> parse_setup_header(Bytes kernel);
 Result<LinuxImage> parse_bzimage(Bytes kernel);
+[[nodiscard]] bool has_64_bit_entry(const SetupHeader& header);
 Status load_bzimage(const Machine& machine, const Request& request, cpu::State& state);
 
 // An uncompressed x86-64 Linux, entered at its 64-bit entry point. `header` is that of the bzImage it came

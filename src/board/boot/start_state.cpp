@@ -44,6 +44,14 @@ void store(const Machine& machine, u64 address, const T& value) {
   NACRE_CHECK(machine.memory.write(GuestPhysical(address), &value, sizeof value));
 }
 
+// What Linux calls __BOOT_CS and __BOOT_DS, at their selectors.
+Result<cpu::TableRegister> write_gdt(const Machine& machine, Placer& placer, u16 code_attributes) {
+  const u64 gdt[4] = {0, 0, flat_descriptor(code_attributes), flat_descriptor(kFlatData)};
+  const u64 base = TRY(placer.lowest(sizeof gdt, 16, kStructuresLow, kStructuresHigh, "the GDT"));
+  store(machine, base, gdt);
+  return cpu::TableRegister{.base = base, .limit = sizeof gdt - 1};
+}
+
 // PML4, one page of directory pointers, four page directories of 2 MiB pages. SDM vol. 3, 4.5.4.
 Result<u64> write_identity_map(const Machine& machine, Placer& placer) {
   constexpr u64 kTables = 6, kDirectories = 4;
@@ -78,16 +86,22 @@ void enter_protected_mode(cpu::State& state, u32 entry) {
   state.rip = entry;
 }
 
+Status enter_linux32(const Machine& machine, Placer& placer, cpu::State& state, u32 entry, u64 boot_params) {
+  enter_protected_mode(state, entry);
+  state.gdtr = TRY(write_gdt(machine, placer, kFlatCode32));
+  state.gpr[x86::RSI] = boot_params;
+  for (const auto zero : {x86::RBP, x86::RDI, x86::RBX}) state.gpr[zero] = 0;
+  return {};
+}
+
 Status enter_long_mode(const Machine& machine, Placer& placer, cpu::State& state, u64 entry,
                        u64 boot_params) {
-  const u64 gdt[4] = {0, 0, flat_descriptor(kFlatCode64), flat_descriptor(kFlatData)};
-  const u64 gdt_base = TRY(placer.lowest(sizeof gdt, 16, kStructuresLow, kStructuresHigh, "the GDT"));
-  store(machine, gdt_base, gdt);
+  const cpu::TableRegister gdtr = TRY(write_gdt(machine, placer, kFlatCode64));
   const u64 tables = TRY(write_identity_map(machine, placer));
 
   set_flat_segments(state, kFlatCode64);
   set_as_firmware_would(state);
-  state.gdtr = {.base = gdt_base, .limit = sizeof gdt - 1};
+  state.gdtr = gdtr;
   state.cr0 = x86::Cr0::PE | x86::Cr0::ET | x86::Cr0::NE | x86::Cr0::PG;
   state.cr3 = tables;
   state.cr4 = x86::Cr4::PAE;

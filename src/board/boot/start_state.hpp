@@ -17,4 +17,8 @@ void enter_protected_mode(cpu::State& state, u32 entry);
 // to guest RAM; interrupts off; RSI = boot_params. Linux, Documentation/arch/x86/boot.rst, 64-bit protocol.
 Status enter_long_mode(const Machine& machine, Placer& placer, cpu::State& state, u64 entry, u64 boot_params);
 
+// 32-bit protected mode with the same flat GDT (code 0x10, data 0x18), paging off; ESI = boot_params. Linux,
+// Documentation/arch/x86/boot.rst, 32-bit protocol.
+Status enter_linux32(const Machine& machine, Placer& placer, cpu::State& state, u32 entry, u64 boot_params);
+
 }  // namespace nacre::board::boot

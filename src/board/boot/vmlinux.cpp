@@ -107,6 +107,7 @@ Status load_unpacked(const Machine& machine, const Request& request, Bytes vmlin
                      cpu::State& state) {
   if (!is_bzimage(request.kernel)) return Error("this kernel is not a bzImage; load it as what it is");
   SetupHeader header = TRY(parse_setup_header(request.kernel));
+  if (!has_64_bit_entry(header)) return Error("this kernel has no 64-bit entry; load it as what it is");
   const Elf elf = TRY(parse_kernel(vmlinux));
   const Relocations relocations = movable(machine, request, elf, header, vmlinux);
   Placer placer(machine.memory_bytes);
