@@ -247,6 +247,31 @@ TEST(Legacy, EnterBuildsNestedFrames) {
   EXPECT_EQ(m.state.gpr[RSP], M::kStack);
 }
 
+// SDM vol. 2A, ENTER: with 32-bit operands the frame is ESP, of which a push on a 16-bit stack moves only the
+// lower half. So do processors (seen on a Zen 4, by way of an LDT).
+TEST(Legacy, EnterOnSixteenBitStackKeepsTheUpperHalfInTheFrame) {
+  M m;
+  m.protected_mode();
+  m.set_descriptor(M::kSpare, 0x000f93000000ffff);
+  m.state.segment[SS] = m.descriptor(M::kSpare);
+  m.state.gpr[RSP] = 0xabcd8000;
+  m.state.gpr[RBP] = 0x12347000;
+  m.poke<u32>(0x6ffc, 0x11111111);
+  m.code({0xc8, 0x10, 0x00, 0x02, 0x66, 0xc8, 0x10, 0x00,
+          0x00});  // enter 16, 2; with 16-bit operands: enter 16, 0
+  m.steps(1);
+  EXPECT_EQ(m.state.gpr[RBP], 0xabcd7ffcu);
+  EXPECT_EQ(m.state.gpr[RSP], 0xabcd8000u - 12 - 16);
+  EXPECT_EQ(m.peek<u32>(0x7ffc), 0x12347000u);
+  EXPECT_EQ(m.peek<u32>(0x7ff8), 0x11111111u);
+  EXPECT_EQ(m.peek<u32>(0x7ff4), 0xabcd7ffcu);
+  m.state.gpr[RBP] = 0x12347000;
+  m.state.gpr[RSP] = 0xabcd8000;
+  m.steps(1);
+  EXPECT_EQ(m.state.gpr[RBP], 0x12347ffeu);
+  EXPECT_EQ(m.state.gpr[RSP], 0xabcd8000u - 2 - 16);
+}
+
 TEST(Legacy, V86LeavesInterruptsAndFlagsToTheMonitor) {
   M m;
   m.protected_mode(3);

@@ -114,7 +114,9 @@ bool enter(Core& core, const Instruction& i) {
   const u64 mask = core.stack_mask();
   u64 pointer = (s.gpr[x86::RSP] - size) & mask;
   if (!core.store(x86::SS, pointer, size, s.gpr[x86::RBP])) return false;
-  const u64 frame = pointer;
+  // All of the stack pointer, though on a 16-bit stack the push has moved only SP: SDM vol. 2A, ENTER,
+  // "FrameTemp := ESP".
+  const u64 frame = (s.gpr[x86::RSP] & ~mask) | pointer;
   u64 link = s.gpr[x86::RBP];
   for (unsigned n = 1; n < level; ++n) {
     u64 display = 0;
