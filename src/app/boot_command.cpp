@@ -155,6 +155,9 @@ BootCommand::BootCommand(CLI::App* command) : command_(command) {
       ->type_name("PLACE");
   command_->add_flag("--debug-exit", debug_exit_,
                      "Give the guest port 0xf4: writing V there ends the machine, status (V << 1) | 1");
+  command_->add_flag("--test-device", test_device_,
+                     "Give the guest QEMU's test device: interrupt lines at ports 0x2000 to 0x2017, a register at 0xe0, "
+                     "64 KiB of device memory at 0xff000000");
   command_
       ->add_option("--disk", disks_,
                    "Give the guest this disk image (/dev/vda and on), qcow2 if it is named .qcow2, else raw, unless "
@@ -239,6 +242,7 @@ Result<int> BootCommand::try_run(const host::ClockPair& early, const std::string
     config.last_post_code = post.end;
   }
   config.debug_exit = debug_exit_;
+  config.test_device = test_device_;
   for (const std::string& text : disks_) config.devices.disks.push_back(TRY(parse_disk(text)));
   if (!vsock_.empty()) config.devices.vsock = TRY(parse_vsock(vsock_));
   for (const std::string& text : networks_) config.devices.networks.push_back(TRY(net::parse(text)));

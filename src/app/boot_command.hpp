@@ -39,6 +39,7 @@ class BootCommand {
   std::string control_;
   unsigned slots_ = 0;
   bool debug_exit_ = false;
+  bool test_device_ = false;
 };
 
 }  // namespace nacre::app

@@ -77,6 +77,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
                    .processors = 2,
                    .serial_ports = 2,
                    .debug_exit = true,
+                   .test_device = true,
                    .debug_ports = {0xe9},
                    .debug_port_count = 1,
                    .post_port = 0x190});

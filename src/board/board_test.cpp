@@ -261,6 +261,33 @@ TEST(Board, post_codes_are_told_from_the_port_that_was_asked_for) {
   EXPECT_EQ(in(debug.cpu(), 0x80), 0xe9u);
 }
 
+TEST(Board, the_test_device_is_there_only_when_asked_for) {
+  TestBoard without;
+  out(without.cpu(), 0xe0, 5);
+  EXPECT_EQ(in(without.cpu(), 0xe0), 0xffu);
+  EXPECT_EQ(without.cpu().mmio_read(GuestPhysical(0xff000000), 4), 0xffffffffu);
+
+  TestBoard board({.test_device = true});
+  auto& cpu = board.cpu();
+  out(cpu, 0xe0, 0x12345678, 4);
+  EXPECT_EQ(in(cpu, 0xe8, 4), 0x12345678u);  // the same, byte by byte
+  EXPECT_EQ(in(cpu, 0xe1, 2), 0x3456u);
+  out(cpu, 0xe4, 0x1000, 4);
+  cpu.mmio_write(GuestPhysical(0xff00fff8), 8, 0x1122334455667788);
+  EXPECT_EQ(cpu.mmio_read(GuestPhysical(0xff00fffc), 4), 0x11223344u);
+
+  set_up_pic(cpu, 1 << 14 | 1 << 2);
+  out(cpu, 0x200e, 1);
+  EXPECT_EQ(in(cpu, 0xa0) & 0x40, 0x40u);  // requested
+  out(cpu, 0x200e, 0);
+  set_local_apic(cpu, kSpurious, 0x1ff);
+  set_ioapic(cpu, 0x10 + 2 * 20, 0x8077);  // pin 20: level, vector 0x77
+  set_ioapic(cpu, 0x11 + 2 * 20, 0);
+  out(cpu, 0x2014, 1);
+  EXPECT_TRUE(cpu.interrupt_pending());
+  EXPECT_EQ(local_apic(cpu, 0x200 + 0x10 * 3) & 1u << 0x17, 1u << 0x17);  // in its request register
+}
+
 TEST(Board, ports_that_are_taken_are_refused) {
   for (const Options& options : {Options{.debug_ports = {0x3f8}, .debug_port_count = 1}, Options{.debug_exit = true, .post_port = 0xf4},
                                  Options{.debug_ports = {0xe9}, .debug_port_count = 1, .post_port = 0xe9}}) {
@@ -536,19 +563,19 @@ TEST(Board, reset_brings_it_back_to_where_it_began) {
 // Whatever a guest does with ports, windows and MSRs, nothing of ours breaks. board_fuzz.cpp has no bound.
 TEST(Board, survives_random_accesses) {
   std::mt19937_64 random(7);
-  TestBoard board({.processors = 2, .serial_ports = 2, .debug_exit = true, .debug_ports = {0xe9}, .debug_port_count = 1, .post_port = 0x190});
-  const u64 windows[] = {kIoApicBase, kLocalApicBase, kEcamBase, 0xa0000, kEcamBase + 0xff8, kPciWindowBase};
+  TestBoard board({.processors = 2, .serial_ports = 2, .debug_exit = true, .test_device = true, .debug_ports = {0xe9}, .debug_port_count = 1, .post_port = 0x190});
+  const u64 windows[] = {kIoApicBase, kLocalApicBase, kEcamBase, 0xa0000, kEcamBase + 0xff8, kPciWindowBase, kTestWindowBase};
   const u32 msrs[] = {0x1b, 0x6e0, 0x4b564d00, 0x4b564d01};
   const u16 ports[] = {0x20, 0x40, 0x60,  0x70,  0x80,  0x92,  0xa0,
-                       0xe9, 0xf4, 0x2f8, 0x3f8, 0x4d0, 0x600, 0xcf8};
+                       0xe0, 0xe9, 0xf4, 0x2000, 0x2f8, 0x3f8, 0x4d0, 0x600, 0xcf8};
   u64 answers = 0;
   for (int i = 0; i < 200'000; ++i) {
     auto& cpu = board.cpu(random() % 2);
     const unsigned size = 1u << random() % 4;
     const u64 value = random() >> random() % 64;
-    const GuestPhysical address(windows[random() % 6] + random() % 0x400);
+    const GuestPhysical address(windows[random() % 7] + random() % 0x400);
     const u16 port = random() % 16 == 0 ? static_cast<u16>(random())
-                                        : static_cast<u16>(ports[random() % 14] + random() % 8);
+                                        : static_cast<u16>(ports[random() % 16] + random() % 8);
     const u32 msr = random() % 2 == 0 ? msrs[random() % 4] : static_cast<u32>(0x800 + random() % 0x100);
     u64 read = 0;
     switch (random() % 9) {

@@ -48,6 +48,8 @@ Chipset::Chipset(const Options& options, Environment& environment, irq::Line& to
       reset_port_(power_),
       panic_(power_),
       debug_exit_(power_),
+      all_lines_(pic_, ioapic_),
+      test_device_(all_lines_),
       fw_cfg_(options.memory_bytes, options.processors),
       debug_ports_{{environment, 0}, {environment, 1}, {environment, 2}, {environment, 3}} {}
 
@@ -72,6 +74,7 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
   TRY(ports.claim(kPortPciAddress, 8, pci_ports_, 4));
   TRY(ports.claim(kPortPanic, 1, panic_port_));
   if (options_.debug_exit) TRY(ports.claim(kPortDebugExit, 4, debug_exit_port_, 4));
+  if (options_.test_device) TRY(attach_test_device(memory, ports));
   for (unsigned i = 0; i < options_.debug_port_count; ++i) TRY(claim_asked(ports, options_.debug_ports[i], debug_ports_[i]));
   if (options_.firmware != nullptr) {
     TRY(attach_firmware_chips(ports));
@@ -79,6 +82,19 @@ Status Chipset::attach(memory::AddressSpace& memory, memory::PortSpace& ports) {
     TRY(ports.claim(kPortFwCfg, 2, fw_cfg_ports_, 2));  // firmware would look for files there
   }
   return claim_post_ports(ports);
+}
+
+Status Chipset::attach_test_device(memory::AddressSpace& memory, memory::PortSpace& ports) {
+  using device::TestDevice;
+  TRY(memory.add_mmio(GuestPhysical(kTestWindowBase), TestDevice::kWindowBytes, test_window_));
+  TRY(ports.claim(kPortTestRegister, TestDevice::kRegisterPorts, test_register_ports_, 4));
+  TRY(ports.claim(kPortTestFlush, TestDevice::kFlushPorts, test_flush_port_, 4));
+  // The register's second place holds the debug console's usual port; who asks for that one gets it.
+  const auto is_there = [](u16 port) { return port >= kPortTestBytes && port < kPortTestBytes + TestDevice::kRegisterPorts; };
+  bool taken = options_.post_port && is_there(*options_.post_port);
+  for (unsigned i = 0; i < options_.debug_port_count; ++i) taken = taken || is_there(options_.debug_ports[i]);
+  if (!taken) TRY(ports.claim(kPortTestBytes, TestDevice::kRegisterPorts, test_register_ports_));
+  return ports.claim(kPortTestLines, TestDevice::kLines, test_line_ports_);
 }
 
 Status Chipset::attach_firmware_chips(memory::PortSpace& ports) {
@@ -110,6 +126,7 @@ void Chipset::reset() {
   keyboard_.reset();
   reset_port_.reset();
   fw_cfg_.reset();
+  if (options_.test_device) test_device_.reset();
   pci_.reset();
   u64 no_regions = 0;
   firmware_bridge_.reset(no_regions);

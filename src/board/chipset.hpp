@@ -10,6 +10,7 @@
 #include "board/pci_host.hpp"
 #include "device/acpi_pm/acpi_pm.hpp"
 #include "device/debug/debug_ports.hpp"
+#include "device/debug/test_device.hpp"
 #include "device/fw_cfg/fw_cfg.hpp"
 #include "device/i8042/i8042.hpp"
 #include "device/piix/piix.hpp"
@@ -59,6 +60,7 @@ class Chipset {
   u32 read_moved_pm(u16 offset, unsigned size);
   void write_moved_pm(u16 offset, unsigned size, u32 value);
   Status claim_post_ports(memory::PortSpace& ports);
+  Status attach_test_device(memory::AddressSpace& memory, memory::PortSpace& ports);
   void write_memory_size(u64 memory_bytes);
   void check_input_room(unsigned port);
 
@@ -101,6 +103,13 @@ class Chipset {
   }
   u32 read_debug_exit(u16, unsigned) { return debug_exit_.read(); }
   void write_debug_exit(u16, unsigned, u32 value) { debug_exit_.write(value); }
+  u32 read_test_register(u16 offset, unsigned) { return test_device_.read_register(offset); }
+  void write_test_register(u16 offset, unsigned size, u32 value) {
+    test_device_.write_register(offset, size, value);
+  }
+  u32 read_test_nothing(u16, unsigned) { return 0; }
+  void write_test_nothing(u16, unsigned, u32) {}
+  void write_test_line(u16 offset, unsigned, u32 value) { test_device_.write_line(offset, value); }
   u32 read_told_post(u16, unsigned) { return told_post_.read(); }
   void write_told_post(u16, unsigned, u32 value);
 
@@ -122,6 +131,8 @@ class Chipset {
   device::PostPort post_, told_post_;  // the usual port, and the one whose codes are told
   device::Pvpanic panic_;
   device::DebugExit debug_exit_;
+  AllLines all_lines_;
+  device::TestDevice test_device_;
   device::FwCfg fw_cfg_;
   DebugPort debug_ports_[kMaxDebugPorts];
   PciHost pci_;
@@ -149,6 +160,10 @@ class Chipset {
   Ports<Chipset, &Chipset::read_panic, &Chipset::write_panic> panic_port_{*this};
   Ports<Chipset, &Chipset::read_fw_cfg, &Chipset::write_fw_cfg> fw_cfg_ports_{*this};
   Ports<Chipset, &Chipset::read_debug_exit, &Chipset::write_debug_exit> debug_exit_port_{*this};
+  Ports<Chipset, &Chipset::read_test_register, &Chipset::write_test_register> test_register_ports_{*this};
+  Ports<Chipset, &Chipset::read_test_nothing, &Chipset::write_test_nothing> test_flush_port_{*this};
+  Ports<Chipset, &Chipset::read_test_nothing, &Chipset::write_test_line> test_line_ports_{*this};
+  Window<device::TestDevice> test_window_{test_device_};
   Ports<Chipset, &Chipset::read_moved_pm, &Chipset::write_moved_pm> moved_pm_ports_{*this};
   Ports<Chipset, &Chipset::read_told_post, &Chipset::write_told_post> told_post_port_{*this};
 };

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "board/layout.hpp"
+#include "device/debug/test_device.hpp"
 #include "irq/ioapic/ioapic.hpp"
 #include "irq/line.hpp"
 #include "irq/pic/pic.hpp"
@@ -24,6 +25,25 @@ class IsaLine final : public irq::Line {
   irq::Pic& pic_;
   irq::Ioapic& ioapic_;
   unsigned number_;
+};
+
+// All wires, by number, for the test device: whatever else drives one, the last word counts.
+class AllLines final : public device::TestLines {
+ public:
+  AllLines(irq::Pic& pic, irq::Ioapic& ioapic) : pic_(pic), ioapic_(ioapic) {}
+
+  void set(unsigned line, bool asserted) override {
+    if (line < kIsaLines)
+      IsaLine(pic_, ioapic_, line).set(asserted);
+    else
+      ioapic_.set_pin(line, asserted);
+  }
+
+ private:
+  static constexpr unsigned kIsaLines = 16;
+
+  irq::Pic& pic_;
+  irq::Ioapic& ioapic_;
 };
 
 }  // namespace nacre::board

@@ -31,6 +31,7 @@ inline constexpr u64 kEcamBytes = 256 * kMiB;
 inline constexpr u64 kPciWindow2Base = 0xf0000000;  // … and from there to the chips
 inline constexpr u64 kIoApicBase = 0xfec00000;
 inline constexpr u64 kLocalApicBase = 0xfee00000;
+inline constexpr u64 kTestWindowBase = 0xff000000;  // where QEMU has it; a ROM of 16 MiB would lie there too
 static_assert(kEcamBase + kEcamBytes == kPciWindow2Base);
 static_assert(kEcamBase % kEcamBytes == 0);
 
@@ -40,6 +41,7 @@ inline constexpr u16 kPortPicMaster = 0x20, kPortPit = 0x40, kPortKeyboardData =
                      kPortPicSlave = 0xa0, kPortDebugExit = 0xf4, kPortCom1 = 0x3f8,
                      kPortCom2 = 0x2f8, kPortElcr = 0x4d0, kPortPciAddress = 0xcf8, kPortReset = 0xcf9,
                      kPortPciData = 0xcfc, kPortPanic = 0x505, kPortFwCfg = 0x510;  // the last two where QEMU has them
+inline constexpr u16 kPortTestRegister = 0xe0, kPortTestFlush = 0xe4, kPortTestBytes = 0xe8, kPortTestLines = 0x2000;  // as QEMU
 // The power-management block: PM1a event (4), PM1a control (2), PM timer (4). ACPI 6.4, 4.8.3.
 inline constexpr u16 kPortPm1Event = 0x600, kPortPm1Control = 0x604, kPortPmTimer = 0x608;
 inline constexpr u8 kPmPorts = 12;

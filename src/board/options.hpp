@@ -19,6 +19,7 @@ struct Options {
   u64 tsc_hz = 0;              // of Environment::tsc(); from 1 kHz on
   unsigned serial_ports = 1;   // 1: COM1; 2: COM2 as well, the channel of `nacre run`
   bool debug_exit = false;     // port 0xf4: a write stops the machine
+  bool test_device = false;    // device/debug/test_device.hpp
   // A write to one of them is a byte to the host; on emulators, 0xe9 or 0x402.
   u16 debug_ports[kMaxDebugPorts] = {};
   unsigned debug_port_count = 0;

@@ -1,7 +1,10 @@
 // The devices that are one register: reset port, debug exit, debug console, POST port, panic port.
 #include <gtest/gtest.h>
 
+#include <memory>
+
 #include "device/debug/debug_ports.hpp"
+#include "device/debug/test_device.hpp"
 #include "device/pvpanic/pvpanic.hpp"
 #include "device/reset_port/reset_port.hpp"
 #include "device/testing.hpp"
@@ -71,6 +74,49 @@ TEST(PostPort, remembers_the_last_code) {
   PostPort port;
   port.write(0x42);
   EXPECT_EQ(port.read(), 0x42);
+}
+
+struct RecordedLines final : TestLines {
+  std::vector<std::pair<unsigned, bool>> calls;
+  void set(unsigned line, bool asserted) override { calls.emplace_back(line, asserted); }
+};
+
+TEST(TestDevice, its_register_takes_parts) {
+  RecordedLines lines;
+  const auto device = std::make_unique<TestDevice>(lines);
+  device->write_register(0, 4, 0x11223344);
+  EXPECT_EQ(device->read_register(0), 0x11223344U);
+  device->write_register(1, 1, 0xff);
+  EXPECT_EQ(device->read_register(0), 0x1122ff44U);
+  device->write_register(2, 2, 0xaabbccdd);
+  EXPECT_EQ(device->read_register(0), 0xccddff44U);
+  EXPECT_EQ(device->read_register(3), 0xccU);
+  device->reset();
+  EXPECT_EQ(device->read_register(0), 0U);
+}
+
+TEST(TestDevice, its_ports_drive_the_lines_that_there_are) {
+  RecordedLines lines;
+  const auto device = std::make_unique<TestDevice>(lines);
+  device->write_line(14, 1);
+  device->write_line(23, 0x80);
+  device->write_line(14, 0);
+  device->write_line(24, 1);
+  EXPECT_EQ(lines.calls, (std::vector<std::pair<unsigned, bool>>{{14, true}, {23, true}, {14, false}}));
+}
+
+TEST(TestDevice, its_window_is_memory_with_an_end) {
+  RecordedLines lines;
+  const auto device = std::make_unique<TestDevice>(lines);
+  device->write(0, 8, 0x1122334455667788);
+  EXPECT_EQ(device->read(0, 8), 0x1122334455667788U);
+  EXPECT_EQ(device->read(2, 4), 0x33445566U);
+  device->write(3, 1, 0xffff);
+  EXPECT_EQ(device->read(0, 8), 0x11223344ff667788U);
+  device->write(TestDevice::kWindowBytes - 8, 8, 7);
+  EXPECT_EQ(device->read(TestDevice::kWindowBytes - 8, 8), 7U);
+  device->write(TestDevice::kWindowBytes - 4, 8, 9);
+  EXPECT_EQ(device->read(TestDevice::kWindowBytes - 4, 8), 0U);
 }
 
 }  // namespace

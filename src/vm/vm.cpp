@@ -23,6 +23,7 @@ board::Options board_options(const Config& config, const host::GuestRam& ram, co
   options.processors = config.processors;
   options.serial_ports = config.serial_ports;
   options.debug_exit = config.debug_exit;
+  options.test_device = config.test_device;
   for (const u16 port : config.debug_ports) options.debug_ports[options.debug_port_count++] = port;
   options.post_port = config.post_port;
   options.firmware = rom.data();

@@ -39,6 +39,7 @@ struct Config {
   engine::DirectMode direct = engine::DirectMode::Off;
   unsigned serial_ports = 1;
   bool debug_exit = false;
+  bool test_device = false;
   std::vector<u16> debug_ports;   // at most kDebugPorts
   std::optional<u16> post_port;
   std::optional<u8> last_post_code;  // it ends the machine, as if that had switched itself off
