@@ -92,9 +92,9 @@ u64 ProcessorPort::send_ipis(const Hypercall& call) {
   const u64 command = call.argument[3];
   const auto delivery = static_cast<irq::Delivery>(command >> 8 & 7);
   constexpr u64 kLogical = 1 << 11, kShorthand = 3 << 18;
-  const bool valid =
-      delivery == irq::Delivery::Nmi || (delivery == irq::Delivery::Fixed && (command & 0xff) >= 16);
-  if (!valid || (command & (kLogical | kShorthand)) != 0) return Hypercall::kInvalid;
+  const bool is_nmi = delivery == irq::Delivery::Nmi;
+  if ((!is_nmi && delivery != irq::Delivery::Fixed) || (command & (kLogical | kShorthand)) != 0) return Hypercall::kInvalid;
+  if (!is_nmi && (command & 0xff) < 16) return 0;  // no vector that a local APIC takes: it goes to none
   u64 delivered = 0;
   for (unsigned word = 0; word < 2; ++word) {
     const u64 first = call.argument[2] + word * (call.wide ? 64 : 32);

@@ -82,7 +82,9 @@ struct State {
   Activity activity = Activity::Running;
   bool interrupt_shadow = false;      // after STI or MOV SS: no interrupt before the next instruction ends
   bool nmi_blocked = false;           // until IRET
-  bool nmi_pending = false;
+  // One behind the one that is being handled. Two before either is: a processor would have begun with the first at once, when
+  // a thread that plays one had yet to be told. SDM vol. 3, 6.7.1.
+  u8 nmi_pending = 0;
 
   // Rights of protection keys, two bits each: XSAVE's component 9, kept here as no host register holds it. SDM vol. 3, 4.6.2
   u32 pkru = 0;

@@ -89,7 +89,7 @@ void run(Kind kind, const std::uint8_t* data, std::size_t size) {
     if (reason == ExitReason::Shutdown) return;
     if (reason == ExitReason::Halted) {
       if (exits != 0) return;
-      v.state().nmi_pending = true;  // wakes it once
+      v.state().nmi_pending = 1;  // wakes it once
     }
   }
 }

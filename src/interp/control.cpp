@@ -54,7 +54,7 @@ bool write_cr(Core& core, unsigned number, u64 value) {
     case 8:
       if (value > 15) return core.general_protection();
       core.platform.set_task_priority(static_cast<u8>(value));
-      core.priority_changed = true;
+      core.may_interrupt = true;
       return true;
     default:
       return core.undefined();

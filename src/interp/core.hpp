@@ -72,11 +72,11 @@ struct Core {
   bool protected_mode = false;                  // PE set and not V86
   bool alignment_checked = false;               // CR0.AM and EFLAGS.AC at CPL 3
   bool watching = false;                        // DR7 enables a data breakpoint
-  bool priority_changed = false;                // CR8 was written: an interrupt may be deliverable now
-  bool suppress_trap = false;                   // this instruction takes no single-step trap
-  bool loaded_ss = false;                       // MOV or POP to SS: debug exceptions wait for the next one's end
-  u64 debug_hits = 0;                           // DR6 bits of breakpoints this instruction touched
-  u64 held_hits = 0;                            // those that waited
+  bool may_interrupt = false;  // CR8 or a device was written: an interrupt may be deliverable now
+  bool suppress_trap = false;  // this instruction takes no single-step trap
+  bool loaded_ss = false;      // MOV or POP to SS: debug exceptions wait for the next one's end
+  u64 debug_hits = 0;          // DR6 bits of breakpoints this instruction touched
+  u64 held_hits = 0;           // those that waited
   Tlb tlb;
 
   // Reads the mode out of the state; again when something changed it.
@@ -279,6 +279,7 @@ inline bool Core::write_linear(u64 linear, unsigned size, Privilege who, u64 val
     store_host(entry->host + offset, size, value);
     mark_written(*entry, offset, size);
   } else {
+    may_interrupt = true;
     platform.mmio_write(GuestPhysical(entry->physical + offset), size, value & low_bytes_mask(size));
   }
   return true;
@@ -327,6 +328,7 @@ bool Core::modify(SegmentIndex index, u64 offset, unsigned size, bool locked, Ch
   if (entry->host == nullptr) {
     const GuestPhysical physical(entry->physical + in_page);
     const u64 old = platform.mmio_read(physical, size) & low_bytes_mask(size);
+    may_interrupt = true;
     platform.mmio_write(physical, size, change(old) & low_bytes_mask(size));
     return true;
   }

@@ -230,6 +230,45 @@ TEST(Delivery, NmiIsBlockedUntilIret) {
   EXPECT_EQ(m.state.rip, M::handler(2));
 }
 
+// As when the second comes before this processor's thread has heard of the first: State::nmi_pending.
+TEST(Delivery, TwoNmisAreTwo) {
+  M m;
+  m.long_mode();
+  m.gate64(2);
+  m.put(M::handler(2), {0x48, 0xcf});
+  m.code({0x90});
+  m.state.nmi_pending = 2;
+  m.steps(1);
+  EXPECT_EQ(m.state.rip, M::handler(2));
+  EXPECT_EQ(m.state.nmi_pending, 1);
+  m.steps(2);
+  EXPECT_EQ(m.state.rip, M::handler(2));
+  EXPECT_EQ(m.state.nmi_pending, 0);
+  m.steps(2);
+  EXPECT_EQ(m.state.rip, M::kCode + 1);
+}
+
+// What the guest makes a device do comes before the next instruction, not at the end of a batch.
+TEST(Delivery, InterruptThatADeviceWriteRaisesComesAtOnce) {
+  for (const bool by_port : {true, false}) {
+    M m;
+    m.long_mode();
+    m.gate64(0x30);
+    if (by_port)
+      m.code({0xe6, 0x42, 0xff, 0xc3, 0xff, 0xc3});  // out 0x42, al; inc ebx; inc ebx
+    else
+      m.code({0x88, 0x06, 0xff, 0xc3, 0xff, 0xc3});  // mov [rsi], al
+    m.state.gpr[RSI] = M::kMemory + 0x1000;          // no RAM
+    m.state.rflags |= Rflags::IF;
+    m.platform.answers_writes = true;
+    const u64 rbx = m.state.gpr[RBX];
+    for (int i = 0; i < 2; ++i) static_cast<void>(m.interpreter().run(m.state, 64));
+    EXPECT_EQ(m.platform.port_writes.size() + m.platform.mmio_writes.size(), 1U);
+    EXPECT_EQ(m.state.gpr[RBX], rbx);
+    EXPECT_EQ(frame(m, 0), M::kCode + 2);
+  }
+}
+
 TEST(Delivery, SingleStepTrapsAfterTheInstruction) {
   M m;
   m.long_mode();

@@ -66,8 +66,8 @@ bool Interpreter::deliver_due(State& state) {
   if (state.interrupt_shadow || state.activity == Activity::WaitForSipi ||
       state.activity == Activity::Shutdown)
     return false;
-  if (state.nmi_pending && !state.nmi_blocked) {
-    state.nmi_pending = false;
+  if (state.nmi_pending != 0 && !state.nmi_blocked) {
+    --state.nmi_pending;
     Event event;
     event.kind = Event::Kind::Nmi;
     event.vector = static_cast<u8>(Vector::NMI);
@@ -219,11 +219,13 @@ StepResult Interpreter::run(State& state, unsigned count) {
        ++n) {
     const bool was_open = open;
     open = window_is_open(state);
-    // However short the window that the guest opens (sti; nop; cli), what is pending goes through it.
-    if ((open && !was_open) || core_.priority_changed) break;
+    // However short the window that the guest opens (sti; nop; cli), what is pending goes through it; and
+    // what the guest makes a device do comes at once, as kernels that drive one by one instruction and then
+    // look expect.
+    if ((open && !was_open) || core_.may_interrupt) break;
     result = execute_next();
   }
-  core_.priority_changed = false;
+  core_.may_interrupt = false;
   return result;
 }
 

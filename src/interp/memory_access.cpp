@@ -126,6 +126,7 @@ void Core::write_piece(const TlbEntry& entry, u64 offset, const u8* from, usize 
     const unsigned step = bytes >= 8 ? 8 : bytes >= 4 ? 4 : 1;
     u64 value = 0;
     for (unsigned i = 0; i < step; ++i) value |= u64{*from++} << (8 * i);
+    may_interrupt = true;
     platform.mmio_write(GuestPhysical(entry.physical + offset), step, value);
     offset += step;
     bytes -= step;

@@ -134,6 +134,7 @@ bool write_msr(Core& core, u32 msr, u64 value) {
       break;
   }
   if (core.model.msr_write_ignored(msr, value)) return true;
+  core.may_interrupt = true;
   if (!core.platform.msr_write(msr, value)) return core.general_protection();
   if (msr == static_cast<u32>(Msr::IA32_APIC_BASE)) core.state->apic_base = value;
   return true;

@@ -75,6 +75,7 @@ bool out(Core& core, const Instruction& i) {
   u64 value = 0;
   if (!port_operand(core, i, 0, size, port) || !read_operand(core, i, 1, value)) return false;
   if (core.watching) core.check_port_watchpoints(port, size);
+  core.may_interrupt = true;
   core.platform.port_write(port, size, static_cast<u32>(value));
   return true;
 }
@@ -106,6 +107,7 @@ bool outs(Core& core, const Instruction& i) {
     u64 value = 0;
     if (!core.load(segment, core.gpr(x86::RSI, i.address_size), size, value)) return false;
     if (core.watching) core.check_port_watchpoints(port, size);
+    core.may_interrupt = true;
     core.platform.port_write(port, size, static_cast<u32>(value));
     advance(core, i, x86::RSI, size);
     return true;

@@ -21,11 +21,15 @@ struct FakePlatform final : cpu::Platform {
   u64 mmio_read(GuestPhysical, unsigned size) override { return 0xa5a5a5a5a5a5a5a5 & low_bytes_mask(size); }
   void mmio_write(GuestPhysical address, unsigned size, u64 value) override {
     mmio_writes.push_back({address.value(), size, value});
+    if (answers_writes) interrupts.push_back(0x30);
   }
   u32 port_read(u16 port, unsigned size) override {
     return static_cast<u32>((0x11223344u + port) & low_bytes_mask(size));
   }
-  void port_write(u16 port, unsigned size, u32 value) override { port_writes.push_back({port, size, value}); }
+  void port_write(u16 port, unsigned size, u32 value) override {
+    port_writes.push_back({port, size, value});
+    if (answers_writes) interrupts.push_back(0x30);
+  }
   bool interrupt_pending() override { return !interrupts.empty(); }
   int acknowledge_interrupt() override {
     if (interrupts.empty()) return -1;
@@ -53,6 +57,7 @@ struct FakePlatform final : cpu::Platform {
   std::vector<Hypercall> hypercalls;
   std::deque<int> interrupts;
   u8 cr8 = 0;
+  bool answers_writes = false;  // a write to a device raises an interrupt
 };
 
 struct FakeObserver final : cpu::TranslationObserver {

@@ -29,7 +29,8 @@ void HostedEnvironment::kick(unsigned processor) {
 
 void HostedEnvironment::non_maskable(unsigned processor) {
   if (processor >= processors_) return;
-  links_[processor].non_maskable.store(true);
+  // Whoever takes them takes all.
+  if (links_[processor].non_maskable.load() < 2) ++links_[processor].non_maskable;
   kicks_ |= u32{1} << processor;
 }
 
@@ -37,7 +38,7 @@ void HostedEnvironment::init(unsigned processor) {
   if (processor >= processors_) return;
   // What came before is lost in the reset.
   links_[processor].start_up.store(-1);
-  links_[processor].non_maskable.store(false);
+  links_[processor].non_maskable.store(0);
   links_[processor].unhalted.store(false);
   links_[processor].init.store(true);
   kicks_ |= u32{1} << processor;

@@ -31,7 +31,7 @@ inline constexpr usize kSerialCongestion = kSerialOutputBytes / 2;
 struct ProcessorLink {
   std::atomic<engine::Vcpu*> vcpu = nullptr;
   std::atomic<bool> interrupt_hint = false;
-  std::atomic<bool> non_maskable = false;
+  std::atomic<unsigned> non_maskable = 0;  // how many came, up to two: State::nmi_pending
   std::atomic<bool> init = false;
   std::atomic<bool> unhalted = false;
   std::atomic<int> start_up = -1;  // page
@@ -42,7 +42,7 @@ struct ProcessorLink {
     engine::Vcpu* target = vcpu.load();
     if (!wake.wake() && target != nullptr) target->kick();
   }
-  [[nodiscard]] bool is_signalled() const { return non_maskable || init || unhalted || start_up >= 0; }
+  [[nodiscard]] bool is_signalled() const { return non_maskable != 0 || init || unhalted || start_up >= 0; }
 };
 
 class Trace;

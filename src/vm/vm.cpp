@@ -44,7 +44,7 @@ Result<host::Mapping> make_rom(std::span<const u8> bytes) {
 // It is asleep, and no interrupt would wake it.
 bool is_deaf(const cpu::State& state) {
   if (state.activity == cpu::Activity::WaitForSipi) return true;
-  return state.activity == cpu::Activity::Halted && (state.rflags & x86::Rflags::IF) == 0 && !state.nmi_pending;
+  return state.activity == cpu::Activity::Halted && (state.rflags & x86::Rflags::IF) == 0 && state.nmi_pending == 0;
 }
 
 }  // namespace
@@ -294,8 +294,10 @@ void Vm::apply_signals(Processor& processor) {
     if (processor.number != 0) processor.vcpu->state().activity = cpu::Activity::WaitForSipi;
     processor.vcpu->state_changed();
   }
-  if (link.non_maskable.load(std::memory_order_relaxed) && link.non_maskable.exchange(false)) {
-    processor.vcpu->state().nmi_pending = true;
+  if (link.non_maskable.load(std::memory_order_relaxed) != 0) {
+    cpu::State& state = processor.vcpu->state();
+    const unsigned most = state.nmi_blocked ? 1 : 2, now = state.nmi_pending + link.non_maskable.exchange(0);
+    state.nmi_pending = static_cast<u8>(now < most ? now : most);
     processor.vcpu->activity_changed();
   }
   if (link.unhalted.load(std::memory_order_relaxed) && processor.vcpu->glance().activity == cpu::Activity::Halted) {

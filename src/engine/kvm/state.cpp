@@ -205,7 +205,7 @@ void KvmVcpu::read_events() {
   }
   s.interrupt_shadow = events.interrupt.shadow != 0;
   s.nmi_blocked = events.nmi.masked != 0;
-  s.nmi_pending = events.nmi.pending != 0;
+  s.nmi_pending = events.nmi.pending;
 }
 
 u8 KvmVcpu::last_exception() {
@@ -239,7 +239,7 @@ void KvmVcpu::write_events() {
   }
   events.interrupt.shadow = s.interrupt_shadow ? KVM_X86_SHADOW_INT_STI : 0;
   events.nmi.masked = s.nmi_blocked ? 1 : 0;
-  events.nmi.pending = s.nmi_pending ? 1 : 0;
+  events.nmi.pending = s.nmi_pending;
   must(request(file_.number(), KVM_SET_VCPU_EVENTS, &events), "KVM does not take pending events");
 }
 

@@ -104,7 +104,7 @@ bool UserVcpu::is_for_kvm() const {
   for (const auto i : {x86::DS, x86::ES, x86::FS, x86::GS}) {
     if (s.segment[i].selector != 0) return false;
   }
-  if (s.interrupt_shadow || s.nmi_pending || s.pending.kind != Event::Kind::None) return false;
+  if (s.interrupt_shadow || s.nmi_pending != 0 || s.pending.kind != Event::Kind::None) return false;
   return !context_.platform.interrupt_pending();
 }
 

@@ -125,7 +125,7 @@ bool KvmVcpu::asleep() {
   if (state_.activity == Activity::Running) return false;
   if (state_.activity != Activity::Halted) return true;
   // After HLT, nothing but these can have changed.
-  const bool wanted = state_.nmi_pending || (open_ && context_.platform.interrupt_pending());
+  const bool wanted = state_.nmi_pending != 0 || (open_ && context_.platform.interrupt_pending());
   if (wanted) state_.activity = Activity::Running;
   return !wanted;
 }
@@ -249,7 +249,7 @@ std::optional<Exit> KvmVcpu::after_run() {
       return std::nullopt;
     case KVM_EXIT_HLT:
       state_.activity = Activity::Halted;
-      state_.nmi_pending = false;
+      state_.nmi_pending = 0;
       open_ = run_.if_flag != 0;
       return std::nullopt;  // asleep() has the last word
     case KVM_EXIT_INTR:

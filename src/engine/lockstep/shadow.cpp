@@ -20,13 +20,13 @@ Shadow::Shadow(const engine::EngineContext& context, MemoryCopy copy, std::uniqu
 }
 
 bool Shadow::can_step() const {
-  return state.activity == cpu::Activity::Running || state.nmi_pending || replayer_.interrupt_next();
+  return state.activity == cpu::Activity::Running || state.nmi_pending != 0 || replayer_.interrupt_next();
 }
 
 void Shadow::step() {
   delivered_ = {};
   const bool due = state.pending.kind != cpu::Event::Kind::None ||
-                   (state.nmi_pending && !state.nmi_blocked && !state.interrupt_shadow);
+                   (state.nmi_pending != 0 && !state.nmi_blocked && !state.interrupt_shadow);
   if (due || replayer_.interrupt_next()) {
     interpreter_->step(state);
   } else {

@@ -49,7 +49,7 @@ bool SoftVcpu::go_on() {
 
 bool SoftVcpu::event_due() {
   const State& state = context_->state;
-  return state.pending.kind != cpu::Event::Kind::None || state.nmi_pending ||
+  return state.pending.kind != cpu::Event::Kind::None || state.nmi_pending != 0 ||
          ((state.rflags & Rflags::IF) != 0 && interrupt_pending());
 }
 
@@ -166,7 +166,7 @@ HelperResult SoftVcpu::interpret_here(u64 note) {
   interpreter_.execute_one(state);
   if ((note & InterpretNote::length_mask) == 0 || state.rip != expected || epoch != epoch_ ||
       state.activity != Activity::Running || state.interrupt_shadow || mode_now() != context_->mode ||
-      ((state.rflags & Rflags::IF) != 0 && interrupt_pending()) || state.nmi_pending ||
+      ((state.rflags & Rflags::IF) != 0 && interrupt_pending()) || state.nmi_pending != 0 ||
       state.pending.kind != cpu::Event::Kind::None || !translatable()) {
     return HelperResult::Leave;
   }
