@@ -248,6 +248,20 @@ TEST(Delivery, TwoNmisAreTwo) {
   EXPECT_EQ(m.state.rip, M::kCode + 1);
 }
 
+TEST(Delivery, NmiComesRightAfterTheIretThatLetsItIn) {
+  M m;
+  m.long_mode();
+  m.gate64(2);
+  m.put(M::handler(2), {0x48, 0xcf});
+  m.code({0xff, 0xc3, 0xff, 0xc3});  // inc ebx; inc ebx
+  m.state.nmi_pending = 2;
+  const u64 rbx = m.state.gpr[RBX];
+  static_cast<void>(m.interpreter().run(m.state, 64));  // the first, and its IRET
+  static_cast<void>(m.interpreter().run(m.state, 1));
+  EXPECT_EQ(m.state.rip, M::handler(2));
+  EXPECT_EQ(m.state.gpr[RBX], rbx);
+}
+
 // What the guest makes a device do comes before the next instruction, not at the end of a batch.
 TEST(Delivery, InterruptThatADeviceWriteRaisesComesAtOnce) {
   for (const bool by_port : {true, false}) {

@@ -223,6 +223,8 @@ StepResult Interpreter::run(State& state, unsigned count) {
     // what the guest makes a device do comes at once, as kernels that drive one by one instruction and then
     // look expect.
     if ((open && !was_open) || core_.may_interrupt) break;
+    if (state.nmi_pending != 0 && !state.nmi_blocked) [[unlikely]]
+      break;  // IRET has let it in
     result = execute_next();
   }
   core_.may_interrupt = false;
