@@ -150,7 +150,11 @@ FORBIDDEN(mov_to_cr3, "SDM 2B MOV CR", "mov %%rax, %%cr3")
 FORBIDDEN(mov_from_cr8, "SDM 2B MOV CR", "mov %%cr8, %%rax")
 FORBIDDEN(rdmsr, "SDM 2B RDMSR", "rdmsr")
 FORBIDDEN(wrmsr, "SDM 2C WRMSR", "wrmsr")
-FORBIDDEN(xsetbv, "SDM 2C XSETBV", "xor %%ecx, %%ecx\n" MARK "xsetbv")
+CASE(user_xsetbv, "SDM 2C XSETBV") {
+  NEEDS(HAS_XSAVE, "no XSAVE");
+  USER64("xor %%ecx, %%ecx\n" MARK "xsetbv");
+  WANT(GP, 0);
+}
 FORBIDDEN(in, "SDM 1 19.5", "in $0x80, %%al")
 FORBIDDEN(out, "SDM 1 19.5", "out %%al, $0x80")
 FORBIDDEN(ins, "SDM 1 19.5", "mov $0x80, %%dx\n" MARK "insb")

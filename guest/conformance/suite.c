@@ -301,7 +301,7 @@ static void prepare(void) {
 
 // --- selection
 
-static char command_line[256];
+static char command_line[2048];
 static bool is_word(const char* key, const char* word) {
   for (const char* at = command_line; *at; at++) {
     const char *a = at, *k = key, *w = word;

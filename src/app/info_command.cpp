@@ -5,6 +5,7 @@
 
 #include <cstdio>
 #include <cstring>
+#include <string>
 
 #include "app/version.hpp"
 #include "cpu/host_cpuid.hpp"
@@ -20,9 +21,11 @@ bool hardware_virtualization() {
   return (cpuid.leaf(1, 0).ecx & kVmx) != 0 || (cpuid.leaf(0x80000001, 0).ecx & kSvm) != 0;
 }
 
-const char* kvm_state() {
+std::string kvm_state() {
   if (access("/dev/kvm", F_OK) != 0) return "no /dev/kvm";
   if (access("/dev/kvm", R_OK | W_OK) != 0) return "/dev/kvm is there, but not for this user";
+  if (const auto status = engine::possible(engine::Kind::Kvm); !status)
+    return std::string("/dev/kvm cannot be used: ").append(status.error().message());
   return "/dev/kvm is usable";
 }
 
@@ -64,7 +67,7 @@ int InfoCommand::run(const host::ClockPair& early) {
   std::printf("virtualization   %s; %s\n",
               hardware_virtualization() ? "the processor has it (VMX or SVM)"
                                         : "the processor shows neither VMX nor SVM",
-              kvm_state());
+              kvm_state().c_str());
   print_brand();
   std::printf("TSC              %.3f MHz\n", static_cast<double>(host::tsc_frequency(early)) / 1e6);
   print_models();

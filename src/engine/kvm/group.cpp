@@ -166,7 +166,7 @@ Fitness fitness() {
   const auto system = System::open();
   if (!system) {
     fitness.why_not = system.error();
-    if (fitness.reason.empty()) fitness.reason = "/dev/kvm cannot be used";
+    if (fitness.reason.empty()) fitness.reason = fitness.why_not.message();
     return fitness;
   }
   fitness.usable = true;

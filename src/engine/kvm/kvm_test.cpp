@@ -286,10 +286,16 @@ TEST_F(Kvm, stops_before_an_address) {
   EXPECT_EQ(m->run(), engine::ExitReason::Halted);
 }
 
+// (Once through first: Bochs 2.7 traps too early at an instruction that is met for the first time, by whose page KVM has the
+// processor leave.)
 TEST_F(Kvm, steps_for_a_debugger) {
   auto m = machine(true);
   m->load(kProgram, counts_a_little);
   auto& vcpu = static_cast<KvmVcpu&>(*m->vcpu);
+  ASSERT_EQ(m->run(), engine::ExitReason::Halted);
+  vcpu.state().gpr[x86::RAX] = 0;
+  vcpu.state().rip = kProgram;
+  vcpu.state().activity = cpu::Activity::Running;
   KvmVcpu::Stops stops;
   stops.each_instruction = true;
   vcpu.state_changed();
@@ -308,26 +314,30 @@ TEST_F(Kvm, steps_for_a_debugger) {
 
 GUEST_CODE(spins, "1: inc %rax\n jmp 1b")
 
-TEST_F(Kvm, kick_before_and_while_it_runs) {
-  auto m = machine(true);
-  m->load(kProgram, spins);
-  m->vcpu->state_changed();
-  m->vcpu->kick();
-  EXPECT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
-  EXPECT_EQ(m->vcpu->state().gpr[x86::RAX], 0u);
+// Kicks a guest that spins with these flags, before it runs and while it does.
+void kick_often(conformance::Machine& m, u64 flags) {
+  m.load(kProgram, spins);
+  m.vcpu->state().rflags = flags;
+  m.vcpu->state_changed();
+  m.vcpu->kick();
+  EXPECT_EQ(m.vcpu->run().reason, engine::ExitReason::Kicked);
+  EXPECT_EQ(m.vcpu->state().gpr[x86::RAX], 0u);
   std::atomic<bool> over = false;
   std::thread kicker([&] {
     while (!over) {
-      m->vcpu->kick();
+      m.vcpu->kick();
       std::this_thread::yield();
     }
   });
-  for (int i = 0; i < 50; i++) EXPECT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
+  for (int i = 0; i < 50; i++) EXPECT_EQ(m.vcpu->run().reason, engine::ExitReason::Kicked);
   over = true;
   kicker.join();
-  const u64 rip = m->vcpu->state().rip;
+  const u64 rip = m.vcpu->state().rip;
   EXPECT_TRUE(rip >= kProgram && rip < kProgram + spins.size());
 }
+
+TEST_F(Kvm, kick_before_and_while_it_runs) { kick_often(*machine(true), 2 | x86::Rflags::IF); }
+TEST_F(Kvm, kick_while_interrupts_are_masked) { kick_often(*machine(true), 2); }
 
 // An 8259 with one interrupt, and a port by which the guest asks for it. Whoever acknowledges it has the processor leave
 // before guest code runs on.

@@ -20,7 +20,6 @@ constexpr Needed kNeeded[] = {
     {KVM_CAP_USER_MEMORY, "memory slots"},
     {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
     {KVM_CAP_XSAVE, "XSAVE state"},
-    {KVM_CAP_XCRS, "extended control registers"},
     {KVM_CAP_VCPU_EVENTS, "vCPU events"},
     {KVM_CAP_DEBUGREGS, "debug registers"},
     {KVM_CAP_X86_USER_SPACE_MSR, "exits for MSRs"},
@@ -63,6 +62,8 @@ Result<System> System::open() {
   const int version = request(system.file(), KVM_GET_API_VERSION);
   if (version != KVM_API_VERSION)
     return Error{"/dev/kvm has an interface that Nacre does not know; use --engine soft."};
+  if (system.can(KVM_CAP_XCRS) <= 0)
+    return Error{"The kvm engine needs XSAVE, which this host's processor lacks or its Linux does not use."};
   for (const Needed& needed : kNeeded) {
     if (system.can(needed.extension) > 0) continue;
     return Error("This host's KVM has no ")
@@ -81,9 +82,17 @@ Result<Cpuid> Cpuid::of(const System& system) {
   list->count = CpuidList::kMost;
   if (request(system.file(), host::kKvmGetSupportedCpuid, list.get()) != 0)
     return host::errno_error("Cannot learn which processor KVM offers");
-  Cpuid cpuid;
-  cpuid.entries_.assign(list->entries, list->entries + list->count);
-  return cpuid;
+  return Cpuid({list->entries, list->count}, cpu::NativeCpuid());
+}
+
+Cpuid::Cpuid(std::span<const kvm_cpuid_entry2> entries, const cpu::HostCpuid& processor)
+    : entries_(entries.begin(), entries.end()) {
+  // VT-x can make SGDT, SIDT, SLDT and STR come to KVM where the processor has no UMIP itself, but not SMSW.
+  // SDM vol. 3, table 24-7: descriptor-table exiting.
+  constexpr u32 kUmip = 1 << 2;
+  for (kvm_cpuid_entry2& entry : entries_) {
+    if (entry.function == 7 && entry.index == 0) entry.ecx &= processor.leaf(7, 0).ecx | ~kUmip;
+  }
 }
 
 cpu::CpuidLeaf Cpuid::leaf(u32 leaf, u32 subleaf) const {

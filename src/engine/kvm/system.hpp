@@ -4,6 +4,7 @@
 #include <linux/kvm.h>
 
 #include <cstddef>
+#include <span>
 #include <vector>
 
 #include "base/result.hpp"
@@ -44,10 +45,11 @@ struct CpuidList {
 };
 static_assert(offsetof(CpuidList, entries) == 8);
 
-// What a guest of this KVM can have of the processor.
+// What a guest of this KVM can have of the processor. What KVM emulates only in part is not among it.
 class Cpuid final : public cpu::HostCpuid {
  public:
   static Result<Cpuid> of(const System& system);
+  Cpuid(std::span<const kvm_cpuid_entry2> entries, const cpu::HostCpuid& processor);
   [[nodiscard]] cpu::CpuidLeaf leaf(u32 leaf, u32 subleaf) const override;
   [[nodiscard]] u64 xcr0() const override;
 
