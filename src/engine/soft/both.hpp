@@ -43,6 +43,8 @@ class Soft : public ::testing::Test {
       EXPECT_EQ(m->run(), engine::ExitReason::Halted);
     }
     conformance::expect_same_end(interp, *soft);
+    // The stack too, up to the page tables.
+    EXPECT_EQ(std::memcmp(interp.base + kCode, soft->base + kCode, 0x200000 - kCode), 0);
     return soft;
   }
 
