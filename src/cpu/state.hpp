@@ -102,6 +102,20 @@ struct State {
   [[nodiscard]] constexpr bool in_64bit_code() const {
     return long_mode_active() && (segment[x86::CS].attributes & SegmentAttributes::L) != 0;
   }
+  // 32-bit protected or compatibility mode as most know it: code, stack and data from 0 to 4 GiB, and neither ring 1 nor 2. (FS
+  // and GS may be anything.)
+  [[nodiscard]] constexpr bool in_flat_32bit_code() const {
+    using A = SegmentAttributes;
+    constexpr u16 kData = A::P | A::S | 0xe, kWritable = A::P | A::S | 2;  // a segment that grows upwards
+    constexpr u16 kCode = A::P | A::S | A::DB | 0xa, kReadable = A::P | A::S | A::DB | 0xa;
+    const auto is_flat = [](const Segment& s, u16 mask, u16 wanted) {
+      return (s.attributes & mask) == wanted && s.base == 0 && s.limit == ~u32{0};
+    };
+    if ((cr0 & x86::Cr0::PE) == 0 || (rflags & x86::Rflags::VM) != 0 || cpl() == 1 || cpl() == 2) return false;
+    if ((segment[x86::CS].attributes & A::L) != 0 && long_mode_active()) return false;
+    return is_flat(segment[x86::CS], kCode, kReadable) && is_flat(segment[x86::DS], kData, kWritable) &&
+           is_flat(segment[x86::ES], kData, kWritable) && is_flat(segment[x86::SS], kData | A::DB, kWritable | A::DB);
+  }
 };
 
 // Those whose changes are worth telling.

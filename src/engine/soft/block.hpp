@@ -25,6 +25,8 @@ struct Mode {
   static constexpr u32 tsc = 1 << 6;    // RDTSC is allowed, and the host's counter is the platform's
   static constexpr u32 hint = 1 << 7;   // Context::interrupt_hint is there
   static constexpr u32 tscp = 1 << 10;  // so is RDTSCP
+  static constexpr u32 code32 = 1 << 11;  // 32-bit code, all but FS and GS flat: from 0 to 4 GiB
+  static constexpr u64 code32_end = u64{1} << 32;
   // Of a block's key alone, never of Context::mode: no access shares a check; one instruction that spans two
   // pages, the key's physical address being that of the second.
   static constexpr u32 ungrouped = 1 << 8;

@@ -137,6 +137,7 @@ bool Library::copy(const TranslationInput& input, u64 physical, const Place& pla
   const u64 delta = input.linear - entry->linear;
   for (PlannedExit& exit : to.exits) {
     exit.target += delta;
+    if ((input.mode & Mode::code32) != 0) exit.target = static_cast<u32>(exit.target);
     if (exit.is_cell) exit.cell += input.first_cell;
   }
   const LookedAt* looked_at = entry->first_looked_at();

@@ -20,6 +20,7 @@ u32 SoftVcpu::mode_now() const {
     view = View::KernelUserAccess;
   }
   u32 mode = static_cast<u32>(view);
+  if (!s.in_64bit_code()) mode |= Mode::code32;
   if (native_tsc_ && ((s.cr4 & Cr4::TSD) == 0 || view != View::User)) mode |= Mode::tsc | tscp_;
   if (context_->interrupt_hint != nullptr) mode |= Mode::hint;
   if ((s.cr0 & (Cr0::EM | Cr0::TS)) == 0) {
@@ -37,7 +38,8 @@ u32 SoftVcpu::mode_now() const {
 
 bool SoftVcpu::translatable() const {
   const State& s = context_->state;
-  if (!s.in_64bit_code() || (s.rflags & (Rflags::TF | Rflags::RF)) != 0 || (s.dr7 & 0xff) != 0) return false;
+  if ((s.rflags & (Rflags::TF | Rflags::RF)) != 0 || (s.dr7 & 0xff) != 0) return false;
+  if (!s.in_64bit_code() && !s.in_flat_32bit_code()) return false;
   return (s.rflags & Rflags::AC) == 0 || (s.cr0 & Cr0::AM) == 0 || s.cpl() != 3;
 }
 
@@ -52,6 +54,8 @@ TranslationInput SoftVcpu::input_at(const Tlb::CodePage& page, u64 linear, u32 m
 }
 
 Block* SoftVcpu::block_at(u64 linear, u32 mode, Lasting& lasting, Reached reached) {
+  // Behind the last page, 32-bit code would go on at 0.
+  if ((mode & Mode::code32) != 0 && linear >= Mode::code32_end - kPageSize) return nullptr;
   const View view = static_cast<View>(mode & Mode::view_mask);
   look_at_steady_pages();
   const Tlb::CodePage* page = tlb_.code_page(view, linear);
@@ -131,9 +135,12 @@ Block* SoftVcpu::led_to(ExitIndex number, u32 mode, Lasting& lasting) {
 
 void SoftVcpu::set_mode(u32 mode) {
   context_->mode = mode;
-  if (units_ != (mode & ~Mode::view_mask)) {
-    units_ = mode & ~Mode::view_mask;
-    for (unsigned v = 0; v < kViews; v++) tlb_.forget_jumps(static_cast<View>(v));
+  const bool user = (mode & Mode::view_mask) == static_cast<u32>(View::User);
+  u32& units = user ? user_units_ : kernel_units_;
+  if (units == (mode & ~Mode::view_mask)) return;
+  units = mode & ~Mode::view_mask;
+  for (unsigned v = 0; v < kViews; v++) {
+    if ((static_cast<View>(v) == View::User) == user) tlb_.forget_jumps(static_cast<View>(v));
   }
 }
 

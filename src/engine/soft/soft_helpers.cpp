@@ -112,7 +112,9 @@ u8* SoftVcpu::host_of(View view, u64 linear, bool write) {
 bool SoftVcpu::bounce(u64 linear, u64 bytes, bool write) {
   Bounce& bounce = context_->bounce;
   const u64 boundary = (linear | (kPageSize - 1)) + 1;
-  if (boundary == 0 || bytes > Bounce::kBoundary) return false;
+  // 32-bit code: what is behind the end is the interpreter's to say.
+  const u64 end = (context_->mode & Mode::code32) != 0 ? Mode::code32_end : 0;
+  if (boundary == end || bytes > Bounce::kBoundary) return false;
   const u8* second = host_of(view_now(), boundary, write);
   if (second == nullptr) return false;
   const u8* first = host_of(view_now(), linear, write);

@@ -281,7 +281,8 @@ class SoftVcpu final : public CountedVcpu,
   bool seen_code_ = false;       // … and whether a block has been entered since that was set
   u64 vector_mask_ = 0;
   bool vector_live_ = false;  // the guest's vector state is in host registers
-  u32 units_ = 0;             // Mode bits but the view, that the jump caches were filled for
+  // Mode bits but the view, that the jump caches of that side were filled for.
+  u32 user_units_ = 0, kernel_units_ = 0;
   u64 epoch_ = 0;             // grows whenever blocks or mappings went away
   bool direct_lost_ = false;  // with the guest's registers
   std::atomic<bool> kicked_{false};

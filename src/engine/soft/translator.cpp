@@ -50,6 +50,7 @@ u64 shift_count_mask(const Instruction& insn) {
 static u32 string_note(const Instruction& insn) {
   const bool moves = info_is(insn, Operation::Movs);
   if (!moves && !info_is(insn, Operation::Stos)) return 0;
+  // (Of 32-bit addresses in 64-bit code: the interpreter's.)
   if (insn.address_size != 8 || insn.repne || (moves && (insn.segment == x86::FS || insn.segment == x86::GS))) return 0;
   const unsigned bytes = (insn.opcode & 1) == 0 ? 1 : insn.operand_size;
   const u32 shift = bytes == 1 ? 0 : bytes == 2 ? 1 : bytes == 4 ? 2 : 3;
@@ -153,7 +154,7 @@ void Translator::decode_block(const TranslationInput& input) {
   while (items_.size() < kMaxInstructions) {
     Item item{};
     const x86::DecodeStatus status =
-        x86::decode(input.bytes + at, input.available - at, x86::CodeSize::Bits64, item.insn);
+        x86::decode(input.bytes + at, input.available - at, code_size(), item.insn);
     // An instruction that runs over the page's end begins its own block.
     if (status == x86::DecodeStatus::NeedMoreBytes && at != 0) {
       looked_at(input.linear + at, input.linear + input.available);
@@ -192,7 +193,7 @@ u32 Translator::flags_live_at(u64 target) {
     Instruction insn;
     looked_at(first, target + x86::kMaxInstructionLength);
     const u8* page = input_.bytes - (linear_ & ~kPageMask);
-    if (x86::decode(page + offset, kPageSize - offset, x86::CodeSize::Bits64, insn) != x86::DecodeStatus::Ok) break;
+    if (x86::decode(page + offset, kPageSize - offset, code_size(), insn) != x86::DecodeStatus::Ok) break;
     const bool plain = insn.info->kind == Class::Plain || insn.info->kind == Class::Sse;
     const bool stack = insn.info->kind == Class::Stack &&
                        (info_is(insn, Operation::Push) || info_is(insn, Operation::Pop));
@@ -301,7 +302,7 @@ void Translator::translate_item(u32 index) {
     tail_exit();
     return;
   }
-  if (item.insn.info != nullptr) {
+  if (item.insn.info != nullptr && is_for_translation(item.insn)) {
     switch (item.insn.info->kind) {
       case Class::Plain:
       case Class::X87:

@@ -203,6 +203,11 @@ class Translator {
   void encode(const x86::Instruction& insn, const Fields& fields, const HostMemory* memory);
 
   // Control flow.
+  void load_word_of_stack(Gpr to, const HostMemory& from) { e_->op_memory(0x8b, to, from, !code32()); }
+  void store_word_of_stack(const HostMemory& to, Gpr from) { e_->op_memory(0x89, from, to, !code32()); }
+  void move_stack(i32 by);
+  void load_target(u8 guest);
+  bool translate_absolute(const Item& item);
   HostMemory push_slot(const Item& item);
   HostMemory pop_slot(const Item& item);
   void push_return_address(const Item& item, u64 next);
@@ -217,6 +222,10 @@ class Translator {
   void emit_cold();
   void emit_exit_stubs();
   u64 next_cell(PlannedExit& exit);
+  [[nodiscard]] bool code32() const { return (mode_ & Mode::code32) != 0; }
+  [[nodiscard]] i32 word() const { return code32() ? 4 : 8; }  // bytes that a push moves
+  [[nodiscard]] x86::CodeSize code_size() const { return code32() ? x86::CodeSize::Bits32 : x86::CodeSize::Bits64; }
+  [[nodiscard]] bool is_for_translation(const x86::Instruction& insn) const;
   [[nodiscard]] View view() const { return static_cast<View>(mode_ & Mode::view_mask); }
   [[nodiscard]] u16 offset16() const { return static_cast<u16>(e_->size()); }
   [[nodiscard]] bool unit_available(const x86::Instruction& insn) const;

@@ -110,8 +110,8 @@ void Translator::jump_indirect(bool restartable) {
 HostMemory Translator::push_slot(const Item& item) {
   if (item.group != kNone) return group_operand(item);
   const usize retry = e_->size();
-  e_->lea(R14, HostMemory::at(kGuestRsp, -8));
-  check(true, 8, item, retry);
+  e_->op_memory(0x8d, R14, HostMemory::at(kGuestRsp, -word()), !code32());  // lea
+  check(true, static_cast<unsigned>(word()), item, retry);
   return HostMemory::sum(R14, R15);
 }
 
@@ -119,14 +119,23 @@ HostMemory Translator::push_slot(const Item& item) {
 HostMemory Translator::pop_slot(const Item& item) {
   if (item.group != kNone) return group_operand(item);
   const usize retry = e_->size();
-  e_->mov(R14, kGuestRsp);
-  check(false, 8, item, retry);
+  e_->op_register(0x89, kGuestRsp, R14, !code32());
+  check(false, static_cast<unsigned>(word()), item, retry);
   return HostMemory::sum(R14, R15);
+}
+
+// No flags.
+void Translator::move_stack(i32 by) {
+  e_->op_memory(0x8d, kGuestRsp, HostMemory::at(kGuestRsp, by), !code32());
 }
 
 void Translator::push_return_address(const Item& item, u64 next) {
   const HostMemory slot = push_slot(item);
-  if (fits_i32(next)) {
+  if (code32()) {
+    commit();
+    e_->store_dword_imm(slot, static_cast<u32>(next));
+    e_->tie();
+  } else if (fits_i32(next)) {
     commit();
     e_->store_imm32(slot, static_cast<i32>(next));
     e_->tie();
@@ -137,20 +146,24 @@ void Translator::push_return_address(const Item& item, u64 next) {
     e_->store(HostMemory::at(R14), R15);
   }
   wrote(item);
-  e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+  move_stack(-word());
 }
 
 bool Translator::translate_stack(const Item& item) {
   const Instruction& insn = item.insn;
   const x86::OpcodeInfo& info = *insn.info;
-  if (insn.operand_size_prefix || insn.address_size != 8) return false;
+  if (insn.operand_size_prefix || insn.address_size != word()) return false;
   const x86::Operand& operand = info.operands[0];
   const usize retry = e_->size();
   if (info.operation == Operation::Push) {
     if (operand.kind == x86::OperandKind::Immediate) {
       const HostMemory slot = push_slot(item);
       commit();
-      e_->store_imm32(slot, static_cast<i32>(insn.immediate));
+      if (code32()) {
+        e_->store_dword_imm(slot, static_cast<u32>(insn.immediate));
+      } else {
+        e_->store_imm32(slot, static_cast<i32>(insn.immediate));
+      }
     } else if (operand.kind == x86::OperandKind::GprOpcode ||
                (operand.kind == x86::OperandKind::GprRm && !insn.is_memory)) {
       const u8 guest = operand.kind == x86::OperandKind::GprOpcode
@@ -159,7 +172,7 @@ bool Translator::translate_stack(const Item& item) {
       const HostMemory slot = push_slot(item);
       if (host_register(guest) != kNoRegister) {
         commit();
-        e_->store(slot, static_cast<Gpr>(host_register(guest)));
+        store_word_of_stack(slot, static_cast<Gpr>(host_register(guest)));
       } else if (slot.base != R14) {
         load_guest(R14, guest);
         commit();
@@ -171,19 +184,19 @@ bool Translator::translate_stack(const Item& item) {
         e_->store(HostMemory::at(R14), R15);
       }
     } else if (operand.kind == x86::OperandKind::GprRm) {
-      const std::optional<HostMemory> source = checked_operand(item, false, 8);
+      const std::optional<HostMemory> source = checked_operand(item, false, static_cast<unsigned>(word()));
       if (!source) return false;
-      e_->load(R14, *source);
+      load_word_of_stack(R14, *source);
       e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
       e_->lea(R14, push_slot(item));
       e_->load(R15, HostMemory::context(offsetof(Context, spill_value)));
       commit();
-      e_->store(HostMemory::at(R14), R15);
+      store_word_of_stack(HostMemory::at(R14), R15);
     } else {
       return false;
     }
     wrote(item);
-    e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
+    move_stack(-word());
     return true;
   }
   if (info.operation == Operation::Pop) {
@@ -197,7 +210,7 @@ bool Translator::translate_stack(const Item& item) {
     }
     const HostMemory slot = pop_slot(item);
     if (guest == x86::RSP) {
-      e_->load(R14, slot);
+      load_word_of_stack(R14, slot);
       commit();
       e_->mov(kGuestRsp, R14);
       return true;
@@ -208,34 +221,45 @@ bool Translator::translate_stack(const Item& item) {
       store_guest(guest, R14);
     } else {
       commit();
-      e_->load(static_cast<Gpr>(host_register(guest)), slot);
+      load_word_of_stack(static_cast<Gpr>(host_register(guest)), slot);
     }
-    e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, 8));
+    move_stack(word());
     return true;
   }
-  if (info.operation == Operation::Pushf) {
+  if (info.operation == Operation::Pushf && !code32()) {
     push_flags(item);
     e_->lea(kGuestRsp, HostMemory::at(kGuestRsp, -8));
     return true;
   }
   if (info.operation == Operation::Leave) {
-    e_->mov(R14, RBP);
-    check(false, 8, item, retry);
-    e_->load(R14, HostMemory::sum(R14, R15));
+    e_->op_register(0x89, RBP, R14, !code32());
+    check(false, static_cast<unsigned>(word()), item, retry);
+    load_word_of_stack(R14, HostMemory::sum(R14, R15));
     commit();
-    e_->lea(kGuestRsp, HostMemory::at(RBP, 8));
+    e_->op_memory(0x8d, kGuestRsp, HostMemory::at(RBP, word()), !code32());  // lea
     e_->mov(RBP, R14);
     return true;
   }
   return false;
 }
 
+// An indirect branch's target, in R14.
+void Translator::load_target(u8 guest) {
+  if (code32()) {
+    e_->op_register(0x89, host_register(guest), R14, false);
+  } else {
+    load_guest(R14, guest);
+  }
+}
+
 bool Translator::translate_branch(const Item& item) {
   const Instruction& insn = item.insn;
   const u64 next = item.rip + insn.length;
-  const u64 target = next + insn.immediate;
   const bool relative = insn.info->operands[0].kind == x86::OperandKind::Relative;
   if (insn.operand_size_prefix) return false;  // processors differ about it
+  u64 target = next + insn.immediate;
+  if (code32()) target = static_cast<u32>(target);
+  const unsigned bytes = static_cast<unsigned>(word());
   switch (insn.info->operation) {
     case Operation::Jmp:
       if (relative) {
@@ -243,11 +267,11 @@ bool Translator::translate_branch(const Item& item) {
         return true;
       }
       if (insn.is_memory) {
-        const std::optional<HostMemory> source = checked_operand(item, false, 8);
+        const std::optional<HostMemory> source = checked_operand(item, false, bytes);
         if (!source) return false;
-        e_->load(R14, *source);
+        load_word_of_stack(R14, *source);
       } else {
-        load_guest(R14, insn.rm);
+        load_target(insn.rm);
       }
       jump_indirect(true);
       return true;
@@ -259,9 +283,10 @@ bool Translator::translate_branch(const Item& item) {
     case Operation::Loop:
     case Operation::Loope:
     case Operation::Loopne: {
-      if (insn.address_size != 8) return false;
+      if (insn.address_size != bytes) return false;
       commit();
       // op +2; jmp not_taken; taken: jmp target; not_taken:
+      if (code32()) e_->byte(0x67);  // ECX
       e_->bytes({insn.opcode, 2, 0xeb, 5});
       const bool was_ended = ended_;
       const usize before = e_->size();
@@ -279,11 +304,11 @@ bool Translator::translate_branch(const Item& item) {
         direct_exit(target);
       } else {
         if (insn.is_memory) {
-          const std::optional<HostMemory> source = checked_operand(item, false, 8);
+          const std::optional<HostMemory> source = checked_operand(item, false, bytes);
           if (!source) return false;
-          e_->load(R14, *source);
+          load_word_of_stack(R14, *source);
         } else {
-          load_guest(R14, insn.rm);
+          load_target(insn.rm);
         }
         e_->store(HostMemory::context(offsetof(Context, spill_value)), R14);
         push_return_address(item, next);
@@ -292,11 +317,9 @@ bool Translator::translate_branch(const Item& item) {
       }
       return true;
     case Operation::Ret:
-      e_->load(R14, pop_slot(item));
+      load_word_of_stack(R14, pop_slot(item));
       commit();
-      e_->lea(kGuestRsp,
-              HostMemory::at(kGuestRsp,
-                             8 + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0)));
+      move_stack(word() + static_cast<i32>(insn.immediate_size != 0 ? insn.immediate & 0xffff : 0));
       jump_indirect(false);
       return true;
     default:

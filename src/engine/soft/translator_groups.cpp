@@ -112,7 +112,7 @@ void Translator::find_groups() {
     if (item.insn.info == nullptr) break;
     const Instruction& insn = item.insn;
     deltas_.push_back(delta);
-    if (input_.grouping && !is_behind_sti(number)) {
+    if (input_.grouping && !code32() && !is_behind_sti(number)) {
       if (const auto access = group_access_of(item)) {
         const bool indexed = access->index != kNoRegister;
         const i64 low = access->offset + moved(delta, access->base, access->index, access->scale);

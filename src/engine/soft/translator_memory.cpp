@@ -77,7 +77,7 @@ bool Translator::address(const Instruction& insn, u64 next_rip) {
     if (!wide) target = static_cast<u32>(target), e_->tie();
     e_->mov_linear(R14, target);
   } else {
-    if (!fits_i32(insn.displacement)) return false;
+    if (wide && !fits_i32(insn.displacement)) return false;
     HostMemory memory{kNoRegister, kNoRegister, insn.scale, static_cast<i32>(insn.displacement)};
     if (insn.base != kNoRegister) {
       memory.base = host_register(insn.base);
@@ -204,9 +204,10 @@ std::optional<HostMemory> Translator::checked_operand(const Item& item, bool wri
   const u64 next = item.rip + insn.length;
   const bool relative = insn.base == x86::kRipBase;
   const bool based = insn.base != kNoRegister && !relative;
-  if (!based && insn.index == kNoRegister && insn.address_size == 8 && insn.segment != x86::FS &&
+  if (!based && insn.index == kNoRegister && (insn.address_size == 8 || code32()) && insn.segment != x86::FS &&
       insn.segment != x86::GS) {
-    const u64 linear = static_cast<u64>(insn.displacement) + (relative ? next : 0);
+    u64 linear = static_cast<u64>(insn.displacement) + (relative ? next : 0);
+    if (code32()) linear = static_cast<u32>(linear);
     const bool crosses = (linear & (kPageSize - 1)) + bytes > kPageSize;
     if (!crosses && fits_i32(linear & ~u64{kPageSize - 1}) && fits_i32(u64{0} - (linear & ~u64{kPageSize - 1}))) {
       return fixed_operand(item, linear, write, bytes);

@@ -216,6 +216,10 @@ void Translator::encode(const Instruction& insn, const Fields& fields, const Hos
     } else {
       e_->modrm_register(fields.reg, fields.rm);
     }
+  } else if (code32() && insn.map == Map::Primary && insn.opcode >= 0x40 && insn.opcode < 0x50) {
+    // INC and DEC whose opcodes are REX in 64-bit code.
+    e_->byte(0xff);
+    e_->modrm_register(insn.opcode >> 3 & 1, fields.opcode_reg);
   } else if (fields.opcode_reg != kNoRegister) {
     e_->byte(static_cast<u8>((insn.opcode & 0xf8) | (fields.opcode_reg & 7)));
   } else {
@@ -226,6 +230,51 @@ void Translator::encode(const Instruction& insn, const Fields& fields, const Hos
   for (unsigned i = insn.immediate_offset; i < insn.length; i++) e_->byte(insn.bytes[i]);
 }
 
+// Of 32-bit code: what is encoded and means the same in 64-bit code, or is looked after.
+bool Translator::is_for_translation(const Instruction& insn) const {
+  if (!code32()) return true;
+  // FS and GS may have limits, and nothing is written through CS.
+  const bool other_segment = insn.segment == x86::FS || insn.segment == x86::GS || insn.segment == x86::CS;
+  if (insn.is_memory && (insn.address_size != 4 || (other_segment && insn.info->operation != Operation::Lea))) return false;
+  if (insn.encoding != Encoding::Legacy) return !insn.w;  // it may be ignored, and is not in 64-bit code
+  if (insn.map != Map::Primary) return true;
+  switch (insn.opcode) {
+    case 0x27:  // DAA
+    case 0x2f:  // DAS
+    case 0x37:  // AAA
+    case 0x3f:  // AAS
+    case 0x60:  // PUSHA
+    case 0x61:  // POPA
+    case 0x62:  // BOUND
+    case 0x63:  // ARPL
+    case 0x82:  // as 80H
+    case 0xc4:  // LES
+    case 0xc5:  // LDS
+    case 0xce:  // INTO
+    case 0xd4:  // AAM
+    case 0xd5:  // AAD
+    case 0xd6:  // SALC
+      return false;
+    default:
+      return true;
+  }
+}
+
+// MOV of the accumulator and an address in the instruction, which 64-bit code has with 64 bits.
+bool Translator::translate_absolute(const Item& item) {
+  const Instruction& insn = item.insn;
+  if (insn.address_size != 4 || insn.segment == x86::FS || insn.segment == x86::GS || insn.segment == x86::CS) return false;
+  const bool write = (insn.opcode & 2) != 0;
+  const unsigned bytes = (insn.opcode & 1) == 0 ? 1 : insn.operand_size;
+  const std::optional<HostMemory> host = checked_operand(item, write, bytes);
+  if (!host) return false;
+  commit();
+  if (bytes == 2) e_->byte(0x66);
+  e_->op_memory(static_cast<u8>((write ? 0x88 : 0x8a) | (insn.opcode & 1)), x86::RAX, *host, false);
+  wrote(item);
+  return true;
+}
+
 bool Translator::translate_plain(const Item& item) {
   const Instruction& insn = item.insn;
   const x86::OpcodeInfo& info = *insn.info;
@@ -233,6 +282,8 @@ bool Translator::translate_plain(const Item& item) {
       info.operation == Operation::Endbr) {
     return true;
   }
+  if (code32() && insn.encoding == Encoding::Legacy && insn.map == Map::Primary && insn.opcode >= 0xa0 && insn.opcode <= 0xa3)
+    return translate_absolute(item);
   if (needs_interpreter(insn)) {
     const bool bit_string = insn.is_memory && insn.immediate_size == 0 && insn.encoding == Encoding::Legacy &&
                             (info.operation == Operation::Bt || info.operation == Operation::Bts ||

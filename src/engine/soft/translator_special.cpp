@@ -202,7 +202,7 @@ void Translator::exit_to_view(View to, u64 target) {
 // No flags. A negative number makes an address that is not canonical, and so goes to the interpreter.
 bool Translator::translate_bit_string(const Item& item) {
   const Instruction& insn = item.insn;
-  if (insn.operand_size == 2) return false;
+  if (insn.operand_size == 2 || code32()) return false;
   const bool write = !info_is(insn, Operation::Bt);
   const bool wide = insn.operand_size == 8;
   const usize width = wide ? sizeof(u64) : 0;
