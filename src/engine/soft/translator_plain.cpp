@@ -1,5 +1,8 @@
 // Plain instructions: the guest's own instruction with its registers renamed and its memory operand
 // replaced by a checked host address. docs/soft-engine.md, "A plain instruction".
+#include <algorithm>
+#include <iterator>
+
 #include "engine/soft/translator.hpp"
 
 namespace nacre::soft {
@@ -236,7 +239,12 @@ bool Translator::is_for_translation(const Instruction& insn) const {
   // FS and GS may have limits, and nothing is written through CS.
   const bool other_segment = insn.segment == x86::FS || insn.segment == x86::GS || insn.segment == x86::CS;
   if (insn.is_memory && (insn.address_size != 4 || (other_segment && insn.info->operation != Operation::Lea))) return false;
-  if (insn.encoding != Encoding::Legacy) return !insn.w;  // it may be ignored, and is not in 64-bit code
+  if (insn.encoding != Encoding::Legacy) {
+    // W, and bit 7 of a register's number in an immediate, may be ignored, and are not in 64-bit code; XMM8 to XMM15 are left alone.
+    const auto names_register = [](const x86::Operand& operand) { return operand.kind == OperandKind::VectorImm; };
+    return !insn.w && insn.info->operation != Operation::Vzeroupper && insn.info->operation != Operation::Vzeroall &&
+           std::none_of(std::begin(insn.info->operands), std::end(insn.info->operands), names_register);
+  }
   if (insn.map != Map::Primary) return true;
   switch (insn.opcode) {
     case 0x27:  // DAA
