@@ -54,7 +54,9 @@ Status Vm::make_processor(unsigned i, const Config& config) {
   using cpu::KvmFeature;
   const bool scarce = turns_.scarce() || (sleeps_inside_ && config.processors > host_processors());
   if (scarce) options.kvm_features |= KvmFeature::STEAL_TIME | KvmFeature::PV_TLB_FLUSH;
-  if (kvm) options.kvm_features &= ~not_from_kvm(*host.cpuid, !followed_by_kvm && engine::has_local_apics(engine::Kind::Kvm));
+  // Where KVM emulates, hypercalls are the interpreter's.
+  const bool theirs = kvm && engine::role_of(engine::Kind::Kvm) != host::ThreadRole::KvmUserProcessor;
+  if (theirs) options.kvm_features &= ~not_from_kvm(*host.cpuid, !followed_by_kvm && engine::has_local_apics(engine::Kind::Kvm));
   const auto model = cpu::Model::create(*host.cpuid, options);
   if (!model) return model.error();
   Trace* trace = config.trace_topics != 0 ? &trace_ : nullptr;
