@@ -54,6 +54,9 @@ GUEST_CODE(recursion32, R"(
 
 TEST_F(Soft, code32_calls_and_returns) {
   const auto m = run_both(recursion32, kCode, begin_in_32_bits);
+  const engine::NamedCounter& blocks_made = m->vcpu->counters()[0];
+  EXPECT_STREQ(blocks_made.name, "blocks made");
+  EXPECT_GT(blocks_made.counter->value(), 3u);  // it was translated
   EXPECT_EQ(m->get64(0x400000) & 0xffffffff, 610u);
   EXPECT_EQ(m->get64(0x400004) & 0xffffffff, 55u);
   EXPECT_EQ(m->vcpu->state().gpr[x86::RAX], 21u);
