@@ -210,6 +210,7 @@ void Kicker::reached(siginfo_t* info, ucontext_t* context) {
     case Mode::Again:
       return count_-- == 0 ? kick(info, context) : break_behind(context);
     case Mode::CountEverything:
+      stepping_ = true;
       return set_trap_flag(context, true);
   }
 }
@@ -225,9 +226,12 @@ void Kicker::handle(int signal, siginfo_t* info, ucontext_t* context) {
       return reached(info, context);
     }
   }
-  if (stepped && mode_ == Mode::CountEverything) {
-    set_trap_flag(context, count_ != 0);
-    if (count_-- == 0) kick(info, context);
+  if (stepped && stepping_) {
+    // It may have come all the way out, to stop().
+    const bool over = mode_ != Mode::CountEverything;
+    stepping_ = !over && count_ != 0;
+    set_trap_flag(context, stepping_);
+    if (!over && count_-- == 0) kick(info, context);
     return;
   }
   forward(signal, info, context);

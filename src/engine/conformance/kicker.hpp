@@ -74,6 +74,7 @@ class Kicker {
   u64 count_ = 0;
   u64 again_after_ = kNever;
   unsigned kicks_ = 0;
+  bool stepping_ = false;  // the trap flag is ours
   usize most_ = 0;
   std::vector<u64> trace_;
 };
