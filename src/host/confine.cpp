@@ -83,7 +83,7 @@ constexpr u32 kVcpuRequests[] = {
     KVM_RUN,       KVM_INTERRUPT, KVM_NMI,       KVM_GET_REGS,      KVM_SET_REGS,      KVM_GET_SREGS,       KVM_SET_SREGS,       static_cast<u32>(kKvmGetMsrs),
     static_cast<u32>(kKvmSetMsrs),  KVM_GET_XCRS,  KVM_SET_XCRS,  static_cast<u32>(kKvmGetXsave),     static_cast<u32>(kKvmSetXsave),     KVM_GET_DEBUGREGS,   KVM_SET_DEBUGREGS,
     KVM_GET_VCPU_EVENTS,          KVM_SET_VCPU_EVENTS,              KVM_SET_DEVICE_ATTR,
-    KVM_SET_GUEST_DEBUG, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MP_STATE, KVM_SET_MP_STATE,
+    KVM_SET_GUEST_DEBUG, KVM_GET_LAPIC, KVM_SET_LAPIC, KVM_GET_MP_STATE, KVM_SET_MP_STATE, static_cast<u32>(kKvmSetSignalMask),
     // Of the machine: interrupt it, say which interrupts' end is told, where writes ring a device's bell, and what was heard of written memory.
     KVM_SIGNAL_MSI, static_cast<u32>(kKvmSetGsiRouting), KVM_IOEVENTFD, KVM_RESET_DIRTY_RINGS,
 };

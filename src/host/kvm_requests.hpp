@@ -11,6 +11,7 @@ namespace nacre::host {
 inline constexpr unsigned long kKvmGetSupportedCpuid = _IOWR(KVMIO, 0x05, u64);
 inline constexpr unsigned long kKvmGetMsrs = _IOWR(KVMIO, 0x88, u64);
 inline constexpr unsigned long kKvmSetMsrs = _IOW(KVMIO, 0x89, u64);
+inline constexpr unsigned long kKvmSetSignalMask = _IOW(KVMIO, 0x8b, u32);
 inline constexpr unsigned long kKvmSetCpuid2 = _IOW(KVMIO, 0x90, u64);
 inline constexpr unsigned long kKvmSetGsiRouting = _IOW(KVMIO, 0x6a, u64);
 struct KvmXsave {

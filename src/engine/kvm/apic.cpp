@@ -1,5 +1,11 @@
 // The local APIC that KVM has for a processor: irq::LocalApic's contents to it and back.
+#include <pthread.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "engine/kvm/vcpu.hpp"
 #include "host/error.hpp"
@@ -10,7 +16,10 @@ namespace nacre::kvm {
 using irq::ApicBase;
 using irq::ApicRegister;
 using irq::LocalApic;
+using irq::Lvt;
+using irq::TimerMode;
 using x86::Msr;
+using x86::Rflags;
 
 namespace {
 
@@ -97,15 +106,86 @@ Result<LocalApic::Loan> KvmVcpu::return_apic() {
   if (group_.local_apics() == nullptr) return Vcpu::return_apic();
   if (loan_) return *std::exchange(loan_, std::nullopt);  // it never got there
   read_all();
-  kvm_lapic_state page = {};
-  if (request(file_.number(), KVM_GET_LAPIC, &page) != 0)
-    return host::errno_error("Cannot read the local APIC from KVM");
+  const kvm_lapic_state page = TRY(read_apic());
   LocalApic::Loan loan = loan_of(page, state_.apic_base);
   loan.state.id = context_.number;
   if (is_x2apic(loan.state)) loan.state.xapic_id = context_.number << 24;
   loan.state.tsc_deadline = read_msr_of_kvm(static_cast<u32>(Msr::IA32_TSC_DEADLINE));
   loan.state.pv_eoi_msr = read_msr_of_kvm(irq::kMsrPvEoi);
   return loan;
+}
+
+namespace {
+
+// Whether the interrupt of a timer that counts can be neither in the count nor among those requested, but with KVM.
+// `before` was read before KVM last put there what it had.
+bool may_lack_timer(const kvm_lapic_state& page, u32 before) {
+  const Lvt timer(get(page, ApicRegister::LvtTimer));
+  const TimerMode mode = timer[Lvt::timer_mode];
+  if (timer[Lvt::masked] || get(page, ApicRegister::InitialCount) == 0) return false;
+  const u8 vector = timer[Lvt::vector];
+  const bool requested = (get(page, ApicRegister::Request, vector / 32) >> vector % 32 & 1) != 0;
+  const u32 count = get(page, ApicRegister::CurrentCount);
+  if (mode == TimerMode::OneShot) return count == 0 && !requested;
+  // A count of 0: it has run out, and KVM has not come to it.
+  return mode == TimerMode::Periodic && !requested && (count == 0 || count > before);
+}
+
+}  // namespace
+
+// KVM's timer runs out at any moment, and only where KVM runs the processor does it become an interrupt of the local APIC.
+Result<kvm_lapic_state> KvmVcpu::read_apic() {
+  kvm_lapic_state page = {};
+  const auto read = [&] { return request(file_.number(), KVM_GET_LAPIC, &page); };
+  if (read() != 0) return host::errno_error("Cannot read the local APIC from KVM");
+  // One-shot and run out long ago, it looks as if it had just run out: then the tries are in vain, a tenth of a millisecond.
+  constexpr int kTries = 5;
+  u32 before = 0;
+  for (int tries = 0; tries < kTries && may_lack_timer(page, before); ++tries) {
+    if (tries > 1) std::this_thread::sleep_for(std::chrono::microseconds(20));  // for the host's timer interrupt
+    before = get(page, ApicRegister::CurrentCount);
+    settle_timer();
+    if (read() != 0) return host::errno_error("Cannot read the local APIC from KVM");
+  }
+  return page;
+}
+
+// KVM looks at its timers where a processor comes back from the guest or sleeps; at those that VT-x counts, only there. So this
+// one, of which state_ has everything, sleeps with interrupts masked; a signal that waits already wakes it at once.
+void KvmVcpu::settle_timer() {
+  read_all();
+  changed_ = true;
+  kvm_regs deaf = {};
+  deaf.rflags = Rflags::fixed;
+  must(request(file_.number(), KVM_SET_REGS, &deaf), "KVM does not take general registers");
+  kvm_vcpu_events none = {};
+  none.flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW;
+  must(request(file_.number(), KVM_SET_VCPU_EVENTS, &none), "KVM does not take pending events");
+  kvm_mp_state asleep = {KVM_MP_STATE_HALTED};
+  must(request(file_.number(), KVM_SET_MP_STATE, &asleep), "KVM does not take a processor's activity");
+
+  sigset_t kick, outside, inside;
+  sigemptyset(&kick);
+  sigaddset(&kick, host::SignalDispatcher::kick_signal());
+  pthread_sigmask(SIG_BLOCK, &kick, &outside);
+  inside = outside;
+  sigdelset(&inside, host::SignalDispatcher::kick_signal());
+  // The kernel's signal set is 8 bytes, whose length stands before them.
+  struct {
+    u32 length = 8;
+    u8 set[8];
+  } mask;
+  std::memcpy(mask.set, &inside, sizeof mask.set);
+  must(request(file_.number(), host::kKvmSetSignalMask, &mask), "KVM does not take a signal mask");
+  // Without that signal it would sleep on.
+  if (host::KickableThread::current().kick()) {
+    const u8 asked = __atomic_exchange_n(&run_.immediate_exit, u8{0}, __ATOMIC_SEQ_CST);
+    run_.request_interrupt_window = 0;
+    if (ioctl(file_.number(), KVM_RUN, 0) < 0 && errno != EINTR) must(-1, "KVM cannot run the processor");
+    if (asked != 0) __atomic_store_n(&run_.immediate_exit, asked, __ATOMIC_SEQ_CST);
+  }
+  must(request(file_.number(), host::kKvmSetSignalMask, nullptr), "KVM does not take a signal mask");
+  pthread_sigmask(SIG_SETMASK, &outside, nullptr);
 }
 
 // After IA32_APIC_BASE and the time stamp counter.

@@ -411,5 +411,57 @@ TEST_F(Kvm, interrupt_that_was_only_given_is_state) {
   }
 }
 
+// A timer that runs out while the processor is outside is among what its local APIC requests when that is given back; one
+// that still counts, or whose entry is masked, is not. And the processor goes on where it was.
+TEST_F(Kvm, timer_that_ran_out_outside_comes_back_with_the_apic) {
+  constexpr u8 kVector = 30;
+  constexpr u32 kMasked = 0x10000, kPeriodic = 0x20000, kSoon = 3'000'000, kLater = 4'000'000'000;  // nanoseconds
+  struct Case {
+    u32 entry, count;
+    bool requested;
+  };
+  for (const Case& timer : {Case{kVector, kSoon, true}, Case{kVector | kPeriodic, kSoon, true}, Case{kVector, kLater, false},
+                            Case{kVector | kPeriodic, kLater, false}, Case{kVector | kMasked, kSoon, false}}) {
+    SCOPED_TRACE(testing::Message() << "entry " << timer.entry << ", count " << timer.count);
+    auto m = machine(true, nullptr, true);
+    if (group_->local_apics() == nullptr) GTEST_SKIP() << "This KVM has no local APICs that we use.";
+    m->load(kProgram, spins);
+    m->vcpu->state().rflags |= x86::Rflags::IF;
+    irq::LocalApic::Loan loan;
+    loan.state.base = 0xfee00900;
+    loan.state.spurious = 0x1ff;
+    for (u32& entry : loan.state.lvt) entry = kMasked;
+    loan.state.lvt[0] = timer.entry;
+    loan.state.divide = 0xb;  // by 1
+    loan.state.initial_count = loan.current_count = timer.count;
+    m->vcpu->state_changed();
+    ASSERT_TRUE(m->vcpu->take_apic(loan).ok());
+    m->vcpu->kick();
+    ASSERT_EQ(m->vcpu->run().reason, engine::ExitReason::Kicked);
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    auto back = m->vcpu->return_apic();
+    ASSERT_TRUE(back.ok());
+    EXPECT_EQ((back.value().state.irr[0] >> kVector & 1) != 0, timer.requested);
+    EXPECT_EQ(back.value().state.initial_count, timer.count);
+    EXPECT_EQ(back.value().state.lvt[0], timer.entry);
+    if (timer.count == kLater) {
+      EXPECT_GT(back.value().current_count, 0u);
+      EXPECT_LT(back.value().current_count, timer.count);
+    }
+    EXPECT_EQ(m->vcpu->state().rip, kProgram);
+    // What was requested is taken when it goes on; the handler sleeps in KVM, until it is kicked.
+    ASSERT_TRUE(m->vcpu->take_apic(back.value()).ok());
+    std::atomic<bool> over = false;
+    std::thread kicker([&] {
+      for (; !over; std::this_thread::sleep_for(std::chrono::milliseconds(1))) m->vcpu->kick();
+    });
+    const auto taken = [&] { return m->vcpu->state().gpr[x86::R15] == kVector; };
+    for (int runs = 0; runs < (timer.requested ? 10'000 : 5) && !taken(); ++runs) static_cast<void>(m->vcpu->run());
+    over = true;
+    kicker.join();
+    EXPECT_EQ(taken(), timer.requested);
+  }
+}
+
 }  // namespace
 }  // namespace nacre::kvm

@@ -77,6 +77,8 @@ class KvmVcpu final : public engine::Vcpu, private host::FaultHandler {
   // apic.cpp: where KVM has the local APIC
   [[nodiscard]] bool has_apic() const { return group_.has_chip(); }
   void write_apic();
+  Result<kvm_lapic_state> read_apic();
+  void settle_timer();
   void read_activity();
   void write_activity();
 
