@@ -1,50 +1,27 @@
 // The other processors: started by INIT and SIPI, each waits for work. Cases use start_processors() and
 // run_on().
+#include "../kernels/other_processors.h"
 #include "suite.h"
 #define GROUP "smp"
 
-enum { most = 8, trampoline = 0x8000 };
+enum { most = 8 };
 uint32_t processors;
-uint8_t ap_stacks[most][16384] __attribute__((aligned(16)));
-uint32_t ap_next;
 static volatile uint32_t present;
 static struct work {
   void (*volatile function)(void*);
   void* argument;
 } work[most];
 
-extern const char ap_begin[], ap_end[];
-__asm__(
-    ".pushsection .rodata\n .code16\nap_begin:\n cli\n xor %ax, %ax\n mov %ax, %ds\n"
-    " lgdtl 0x8000 + ap_gdt - ap_begin\n"
-    " mov %cr4, %eax\n or $0x20, %eax\n mov %eax, %cr4\n"
-    " mov $root, %eax\n mov %eax, %cr3\n"
-    " mov $0xc0000080, %ecx\n rdmsr\n or $0x900, %eax\n wrmsr\n"
-    " mov $0x80010033, %eax\n mov %eax, %cr0\n ljmpl $8, $ap_long\n"
-    "ap_gdt: .word 0xff\n .long table\nap_end:\n .popsection\n"
-    ".pushsection .text\n .code64\nap_long:\n"
-    " mov $0x10, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %ss\n xor %eax, %eax\n mov %eax, %fs\n mov "
-    "%eax, %gs\n"
-    " mov $1, %eax\n lock xadd %eax, ap_next\n and $7, %eax\n inc %eax\n shl $14, %eax\n lea "
-    "ap_stacks(%rax), %rsp\n"
-    " xor %ebp, %ebp\n call ap_main\n1: hlt\n jmp 1b\n .popsection\n");
-
 uint32_t this_processor(void) {
-  const uint64_t at = (uint64_t)__builtin_frame_address(0) - (uint64_t)ap_stacks;
-  return at < sizeof ap_stacks ? 1 : 0;
+  const uint64_t at = (uint64_t)__builtin_frame_address(0) - (uint64_t)other_stacks;
+  return at < sizeof other_stacks ? 1 : 0;
 }
 
 static uint32_t own_id(void) {
   return read_msr(msr_apic_base) & 0x400 ? (uint32_t)read_msr(0x802) : APIC(apic_id) >> 24;
 }
 
-void ap_main(void);
-void ap_main(void) {
-  const struct {
-    uint16_t limit;
-    uint64_t base;
-  } __attribute__((packed)) pointer = {sizeof idt - 1, (uint64_t)idt};
-  __asm__ volatile("lidt %0" : : "m"(pointer));
+void other_main(void) {
   APIC(apic_svr) = 0x1ff;
   const uint32_t self = own_id() % most;
   __asm__ volatile("lock incl %0" : "+m"(present));
@@ -71,7 +48,7 @@ static void command(uint32_t to, uint32_t what) {
 
 static bool start_one(uint32_t id) {
   const uint32_t before = present;
-  memcpy((void*)trampoline, ap_begin, (size_t)(ap_end - ap_begin));
+  place_trampoline();
   work[id].function = NULL;
   command(id, 0x4500);
   pause_for(2000000);

@@ -1,6 +1,7 @@
 // How long each kind of exit takes: what leaves translated or guest code, and comes back (docs/engines.md). Prints a line a kind,
 // "ROW nanoseconds what", each the median of rounds=N (default 15) of some hundred. Wants --cpus 2.
 #include "guarded.h"
+#include "other_processors.h"
 
 static volatile uint32_t* const local_apic = (volatile uint32_t*)0xfee00000;
 static volatile uint32_t* const ioapic = (volatile uint32_t*)0xfec00000;
@@ -14,7 +15,6 @@ enum {
   deadline_msr = 0x6e0,
   serial = 0x3f8,
   serial_pin = 4,
-  trampoline = 0x8000,
   most_rounds = 101
 };
 
@@ -71,36 +71,9 @@ static void row(const char* what, uint32_t each) {
 
 // --- the second processor -----------------------------------------------------------------------------
 
-extern const char ap_begin[], ap_end[];
-uint8_t ap_stack[16384] __attribute__((aligned(16)));
-__asm__(
-    ".pushsection .rodata\n"
-    ".code16\n"
-    "ap_begin:\n"
-    " cli\n xor %ax, %ax\n mov %ax, %ds\n lgdtl 0x8000 + ap_gdt - ap_begin\n"
-    " mov %cr4, %eax\n or $0x20, %eax\n mov %eax, %cr4\n mov $root, %eax\n mov %eax, %cr3\n"
-    " mov $0xc0000080, %ecx\n rdmsr\n or $0x900, %eax\n wrmsr\n"
-    " mov $0x80010011, %eax\n mov %eax, %cr0\n ljmpl $8, $ap_long\n"
-    "ap_gdt: .word 0x4f\n .long gdt\n"
-    "ap_end:\n"
-    ".popsection\n"
-    ".pushsection .text\n"
-    ".code64\n"
-    "ap_long:\n"
-    " mov $0x10, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %ss\n"
-    " lea ap_stack + 16384, %rsp\n xor %ebp, %ebp\n call ap_main\n"
-    "1: hlt\n jmp 1b\n"
-    ".popsection\n");
-
 static volatile uint32_t present;
 
-void ap_main(void);
-void ap_main(void) {
-  const struct {
-    uint16_t limit;
-    uint64_t base;
-  } __attribute__((packed)) pointer = {sizeof idt - 1, (uint64_t)idt};
-  __asm__ volatile("lidt %0" : : "m"(pointer));
+void other_main(void) {
   local_apic[apic_spurious] = 0x1ff;
   present = 1;
   // First it is busy, then it sleeps.
@@ -119,7 +92,7 @@ static void delay(uint64_t cycles) {
 }
 
 static void start_other(void) {
-  memcpy((void*)trampoline, ap_begin, (size_t)(ap_end - ap_begin));
+  place_trampoline();
   command(1, 0x4500);
   delay(1000000);
   command(1, 0x4600 | trampoline >> 12);

@@ -2,15 +2,14 @@
 // also across cache lines and pages, what stores others may see in which order (litmus tests), interrupts
 // between processors, translations taken back by interrupt, and code that one changes and another runs.
 // Arguments: cpus=N (2), rounds=N (200).
-#include "kernel.h"
+#include "other_processors.h"
 
 enum {
   most = 32,
   park_vector = 0x40,
   ping_vector = 0x41,
   shoot_vector = 0x42,
-  lowest_vector = 0x43,
-  trampoline = 0x8000
+  lowest_vector = 0x43
 };
 static volatile uint32_t* const local_apic = (volatile uint32_t*)0xfee00000;
 enum {
@@ -500,50 +499,7 @@ static void run(uint32_t cpu) {
   }
 }
 
-extern const char ap_begin[], ap_end[];
-uint8_t ap_stacks[most][16384] __attribute__((aligned(16)));
-uint32_t ap_next;
-__asm__(
-    ".pushsection .rodata\n"
-    ".code16\n"
-    "ap_begin:\n"
-    " cli\n"
-    " xor %ax, %ax\n"
-    " mov %ax, %ds\n"
-    " lgdtl 0x8000 + ap_gdt - ap_begin\n"
-    " mov %cr4, %eax\n"
-    " or $0x20, %eax\n"
-    " mov %eax, %cr4\n"
-    " mov $root, %eax\n"
-    " mov %eax, %cr3\n"
-    " mov $0xc0000080, %ecx\n"
-    " rdmsr\n"
-    " or $0x900, %eax\n"
-    " wrmsr\n"
-    " mov $0x80010011, %eax\n"
-    " mov %eax, %cr0\n"
-    " ljmpl $8, $ap_long\n"
-    "ap_gdt: .word 0x4f\n .long gdt\n"
-    "ap_end:\n"
-    ".popsection\n"
-    ".pushsection .text\n"
-    ".code64\n"
-    "ap_long:\n"
-    " mov $0x10, %eax\n mov %eax, %ds\n mov %eax, %es\n mov %eax, %ss\n xor %eax, %eax\n mov %eax, %fs\n mov "
-    "%eax, %gs\n"
-    " mov $1, %eax\n lock xadd %eax, ap_next\n and $31, %eax\n inc %eax\n shl $14, %eax\n lea "
-    "ap_stacks(%rax), %rsp\n"
-    " xor %ebp, %ebp\n call ap_main\n"
-    "1: hlt\n jmp 1b\n"
-    ".popsection\n");
-
-void ap_main(void);
-void ap_main(void) {
-  const struct {
-    uint16_t limit;
-    uint64_t base;
-  } __attribute__((packed)) pointer = {sizeof idt - 1, (uint64_t)idt};
-  __asm__ volatile("lidt %0" : : "m"(pointer));
+void other_main(void) {
   local_apic[apic_spurious] = 0x1ff;
   // The first life of each but one ends in an endless loop, out of which INIT takes it.
   if (restarted == 0) {
@@ -578,7 +534,7 @@ uint32_t main(uint32_t magic, uint32_t information) {
   const char* line = info[0] & 4 ? (const char*)(uintptr_t)info[4] : "";
   cpus = (uint32_t)number_after(line, "cpus", 2);
   rounds = (uint32_t)number_after(line, "rounds", 200);
-  memcpy((void*)trampoline, ap_begin, (size_t)(ap_end - ap_begin));
+  place_trampoline();
   write_msr(0x1b, read_msr(0x1b) | 0x800);
   local_apic[apic_spurious] = 0x1ff;
   start_all();
