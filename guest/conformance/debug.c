@@ -110,6 +110,27 @@ CASE(dr6_keeps_what_came_before, "SDM 3B 17.2.3") {
   TRY("pushq $0x102\n popfq\n nop\n nop");
   EQUAL(seen_dr6 & 0xc000, 0xc000);
 }
+CASE(debug_exception_clears_the_hits_of_earlier_ones, "APM 2 13.1.1.3") {
+  // Intel's manual leaves it open (SDM 3B 17.2.3).
+  NEEDS(is_amd, "not AMD");
+  set_dr6(0xffff0ff0 | 0x400a);
+  watch(0, PAGE(0) + 8, on_write, bytes_8);
+  TRY("mov %%rax, (%%rbx)\n" MARK "nop", "b"(PAGE(0) + 8));
+  WANT(DB, 0);
+  HITS(0x4001);
+  __asm__ volatile("mov $debug_hits_1, %%rax\n mov %%rax, %%dr0" : : : "rax");
+  set_dr6(0xffff0ff0 | 0x8006);
+  set_dr7(0x402);
+  TRY(MARK "debug_hits_1: nop");
+  WANT(DB, 0);
+  HITS(0x8001);
+}
+CASE(int1_leaves_the_debug_status_alone, "SDM 3B 17.3.1") {
+  set_dr6(0xffff0ff0 | 0x4006);
+  TRY(".byte 0xf1\n" MARK "nop");
+  WANT(DB, 0);
+  HITS(0x4006);
+}
 
 // --- instruction breakpoints: faults, before the instruction
 CASE(breakpoint_on_execution, "SDM 3B 17.3.1.1") {

@@ -1,4 +1,5 @@
 // Near control flow, software interrupts, and instructions that do nothing. SDM vol. 2.
+#include "cpu/debug_status.hpp"
 #include "interp/delivery.hpp"
 #include "interp/flags.hpp"
 #include "interp/handlers.hpp"
@@ -114,7 +115,7 @@ bool into(Core& core, const Instruction& i) {
 // A trap like a debug exception of hardware: no DPL check. What MOV SS held back comes with it, as one #DB: a second
 // one, at the handler's first instruction, would take the same interrupt stack and overwrite the first one's frame.
 bool int1(Core& core, const Instruction& i) {
-  core.state->dr6 |= core.debug_hits;
+  if (core.debug_hits != 0) cpu::tell_debug_causes(*core.state, core.debug_hits);
   core.debug_hits = 0;
   cpu::Event event;
   event.kind = cpu::Event::Kind::Exception;

@@ -1,4 +1,5 @@
 // Instructions on control, debug and extended control registers, and TLB invalidation. SDM vol. 2.
+#include "cpu/debug_status.hpp"
 #include "cpu/model.hpp"
 #include "interp/control_registers.hpp"
 #include "interp/handlers.hpp"
@@ -70,7 +71,7 @@ bool debug_register(Core& core, unsigned number, unsigned& real) {
     number += 2;
   }
   if ((s.dr7 & kDr7GeneralDetect) != 0) {
-    s.dr6 |= 1 << 13;  // BD
+    cpu::tell_debug_causes(s, 1 << 13);  // BD
     s.dr7 &= ~kDr7GeneralDetect;
     return core.raise(Vector::DB);
   }

@@ -308,6 +308,20 @@ TEST(Delivery, DataBreakpoint) {
   EXPECT_EQ(m.state.dr6 & 0xf, 4u);
 }
 
+// Of the breakpoints, DR6 tells those of the last exception alone; the rest is the handler's to clear.
+TEST(Delivery, BreakpointClearsEarlierOnes) {
+  M m;
+  m.long_mode();
+  m.gate64(1);
+  m.state.dr6 |= 1 << 14 | 1 << 1;  // BS, B1
+  m.state.dr[2] = M::kCode;
+  m.state.dr7 = 0x400 | 1 << 5;  // G2, execution
+  m.code({0x90});
+  m.steps(1);
+  EXPECT_EQ(m.state.rip, M::handler(1));
+  EXPECT_EQ(m.state.dr6, 0xffff0ff0u | 1 << 14 | 1 << 2);
+}
+
 TEST(Delivery, RealModeInterrupt) {
   M m;
   m.real_mode();

@@ -1,6 +1,7 @@
 // The step: events, fetch, execute, traps. SDM vol. 3, 6.9 (priority), 17.3.1 (debug exceptions).
 #include "interp/interpreter.hpp"
 
+#include "cpu/debug_status.hpp"
 #include "cpu/model.hpp"
 #include "interp/delivery.hpp"
 #include "interp/handlers.hpp"
@@ -49,7 +50,7 @@ StepResult Interpreter::deliver(State& state, const Event& event) {
     if (listener_ != nullptr) listener_->event(state, current);
     const bool delivered = deliver_event(core_, current, state.rip);
     if (core_.debug_hits != 0) {  // of a task that wants to be debugged: the trap is the next event
-      state.dr6 |= core_.debug_hits;
+      cpu::tell_debug_causes(state, core_.debug_hits);
       core_.debug_hits = 0;
       if (delivered) state.pending = debug_exception();
     }
@@ -108,7 +109,7 @@ bool Interpreter::hits_instruction_breakpoint() {
     const bool on_execution = (s.dr7 >> (16 + 4 * n) & 3) == 0;
     if (enabled && on_execution && s.dr[n] == linear) hits |= u64{1} << n;
   }
-  s.dr6 |= hits;
+  if (hits != 0) cpu::tell_debug_causes(s, hits);
   return hits != 0;
 }
 
@@ -169,7 +170,7 @@ StepResult Interpreter::finish(bool single_step) {
   }
   if (single_step && !core_.suppress_trap) cause |= kDr6SingleStep;
   if (cause == 0) return StepResult::Executed;
-  s.dr6 |= cause;
+  cpu::tell_debug_causes(s, cause);
   // A trap ends a shadow that this instruction began, and a halt.
   return deliver(s, debug_exception());
 }

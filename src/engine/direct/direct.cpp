@@ -7,6 +7,7 @@
 
 #include <cstring>
 
+#include "cpu/debug_status.hpp"
 #include "cpu/xsave_layout.hpp"
 #include "x86/instruction.hpp"
 
@@ -314,7 +315,7 @@ Outcome Direct::explain(State& state, const siginfo_t& info) {
     case SIGTRAP:
       if (info.si_code == TRAP_TRACE) {
         // popf had set TF; the step is done.
-        state.dr6 |= u64{1} << 14;
+        cpu::tell_debug_causes(state, u64{1} << 14);  // BS
         state.pending = {};
         state.pending.kind = cpu::Event::Kind::Exception;
         state.pending.vector = 1;

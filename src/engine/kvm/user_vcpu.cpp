@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "cpu/debug_status.hpp"
 #include "cpu/model.hpp"
 #include "x86/registers.hpp"
 
@@ -143,7 +144,7 @@ void UserVcpu::take_back_trap(u64 dr6) {
   } else if (vector == static_cast<u8>(x86::Vector::DB)) {
     if ((dr6 & kSingleStep) != 0) {
       // POPF has set TF, and the instruction behind it is done.
-      state_.dr6 |= kSingleStep;
+      cpu::tell_debug_causes(state_, kSingleStep);
       state_.pending = {.kind = Event::Kind::Exception, .vector = vector};
     } else if (code_byte(state_.rip - 1) == kInt1) {
       state_.rip -= 1;
