@@ -58,7 +58,7 @@ void put(u8* to, T value) {
 
 template <typename T>
 u8* append(u8* to, const T* from, usize count) {
-  std::memcpy(to, from, count * sizeof(T));
+  if (count != 0) std::memcpy(to, from, count * sizeof(T));  // of nothing, `from` may be null
   return to + count * sizeof(T);
 }
 
