@@ -152,6 +152,19 @@ CASE(to_users_makes_kernel_segments_null, "SDM 2A IRET") {
   EQUAL(seen.rbx, user_data);
   EQUAL(seen.rcx, user_data);
 }
+CASE(to_users_keeps_the_base_of_what_becomes_null, "SDM 2A IRET") {
+  // It is the selector that becomes null: users of 64-bit mode still reach through the base.
+  __asm__ volatile("mov %0, %%fs\n mov %0, %%gs" : : "r"((uint32_t)kernel_data));
+  WORD(PAGE(0) + 8) = 0x1122;
+  map(0, FRAME(0) | P | W | U);
+  write_msr(msr_fs_base, PAGE(0));
+  write_msr(msr_gs_base, PAGE(0) + 8);
+  USER64("movzwl %%fs:8, %%eax\n movzwl %%gs:0, %%ebx\n mov %%fs, %%ecx");
+  WANT_DONE();
+  EQUAL(seen.rax, 0x1122);
+  EQUAL(seen.rbx, 0x1122);
+  EQUAL(seen.rcx, 0);
+}
 CASE(to_users_clears_the_rpl_of_null_selectors, "SDM 2A IRET") {
   __asm__ volatile("mov %0, %%fs\n mov %0, %%gs" : : "r"(3));
   write_msr(msr_fs_base, 0x123456789000);

@@ -78,6 +78,23 @@ TEST(Delivery, IretqReturnsToUser) {
   EXPECT_EQ(m.state.rflags, Rflags::fixed | Rflags::CF | Rflags::IF);
 }
 
+// Going to users takes a kernel's FS away from them, but not its base. SDM vol. 2, IRET.
+TEST(Delivery, IretqToUserKeepsTheBaseOfWhatBecomesNull) {
+  M m;
+  m.long_mode(3);
+  m.gate64(0x80, 15, 3);
+  m.poke<u64>(M::kTss + 4, 0x7000);
+  m.code({0xcd, 0x80});
+  m.put(M::handler(0x80), {0x48, 0xcf});
+  m.steps(1);
+  m.state.segment[x86::FS] = {0x10, 0xc093, 0xffffffff, 0x123456789000};
+  m.steps(1);
+  EXPECT_EQ(m.state.cpl(), 3u);
+  EXPECT_EQ(m.state.segment[x86::FS].selector, 0u);
+  EXPECT_FALSE(m.state.segment[x86::FS].present());
+  EXPECT_EQ(m.state.segment[x86::FS].base, 0x123456789000u);
+}
+
 TEST(Delivery, SoftwareInterruptChecksTheGate) {
   M m;
   m.long_mode(3);

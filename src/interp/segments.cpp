@@ -134,7 +134,9 @@ void drop_inner_segments(Core& core, unsigned cpl) {
     const bool conforming = (segment.type() & 0xc) == 0xc;
     if (segment.present() && (segment.attributes & SegmentAttributes::S) != 0 && !conforming &&
         segment.dpl() < cpl) {
-      segment = null_segment(0, 0);
+      // The register is of no more use in legacy modes; in 64-bit mode FS and GS keep their bases.
+      segment.selector = 0;
+      segment.attributes = 0;
     }
   }
 }
