@@ -400,6 +400,8 @@ TEST(Multiboot, kernels_find_what_a_bios_leaves) {
   const u64 code = (disk_service >> 16 << 4) + (disk_service & 0xffff);
   EXPECT_GE(code, kEbdaBase);
   EXPECT_EQ(machine.at<u8>(code + 8), 0xcf);  // … iret
+  EXPECT_EQ(state.idtr.base, 0u);
+  EXPECT_EQ(state.idtr.limit, 0x3ff);
 }
 
 Image multiboot_flat() {

@@ -193,6 +193,7 @@ Status load_multiboot(const Machine& machine, const Request& request, cpu::State
   store(machine, at, info);
 
   enter_protected_mode(state, kernel.entry);
+  state.idtr = {.base = 0, .limit = 0x3ff};  // a BIOS's: some kernels go to real mode without LIDT
   state.gpr[x86::RAX] = kLoaderMagic;
   state.gpr[x86::RBX] = at;
   return {};
