@@ -127,7 +127,7 @@ __asm__(
     "push 32(%rsi)\n push 40(%rsi)\n push 16(%rsi)\n push 24(%rsi)\n push %rdi\n"
     "mov $0x23, %eax\n mov %eax, %ds\n mov %eax, %es\n"
     "mov (%rsi), %rdi\n mov 8(%rsi), %rsi\n xor %eax, %eax\n xor %ebx, %ebx\n xor %ecx, %ecx\n xor %edx, "
-    "%edx\n xor %r8d, %r8d\n xor %r9d, %r9d\n xor %r10d, %r10d\n mov $2, %r11d\n iretq\n"  // of which SYSRET makes flags
+    "%edx\n xor %r8d, %r8d\n xor %r9d, %r9d\n xor %r10d, %r10d\n mov $2, %r11d\n iretq\n"  // SYSRET makes flags of R11
     ".globl code_return\ncode_return: pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n ret\n");
 extern const char code_return[];
 

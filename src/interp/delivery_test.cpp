@@ -61,13 +61,18 @@ TEST(Delivery, InterruptStackTable) {
   EXPECT_EQ(frame(m, 0), M::kCode + 1);
 }
 
-TEST(Delivery, IretqReturnsToUser) {
-  M m;
+// A user's INT 80H, and IRETQ in its handler.
+void put_call_from_user(M& m) {
   m.long_mode(3);
   m.gate64(0x80, 15, 3);
   m.poke<u64>(M::kTss + 4, 0x7000);
   m.code({0xcd, 0x80});
   m.put(M::handler(0x80), {0x48, 0xcf});
+}
+
+TEST(Delivery, IretqReturnsToUser) {
+  M m;
+  put_call_from_user(m);
   m.state.rflags |= Rflags::CF | Rflags::IF;
   m.steps(1);
   EXPECT_NE(m.state.rflags & Rflags::IF, 0u);  // a trap gate leaves it
@@ -81,11 +86,7 @@ TEST(Delivery, IretqReturnsToUser) {
 // Going to users takes a kernel's FS away from them, but not its base. SDM vol. 2, IRET.
 TEST(Delivery, IretqToUserKeepsTheBaseOfWhatBecomesNull) {
   M m;
-  m.long_mode(3);
-  m.gate64(0x80, 15, 3);
-  m.poke<u64>(M::kTss + 4, 0x7000);
-  m.code({0xcd, 0x80});
-  m.put(M::handler(0x80), {0x48, 0xcf});
+  put_call_from_user(m);
   m.steps(1);
   m.state.segment[x86::FS] = {0x10, 0xc093, 0xffffffff, 0x123456789000};
   m.steps(1);

@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <sys/ioctl.h>
 
+#include <cerrno>
 #include <chrono>
 #include <cstring>
 #include <thread>
